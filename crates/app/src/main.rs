@@ -1,0 +1,3 @@
+//! The command line: the only `main` of the project.
+
+fn main() {}

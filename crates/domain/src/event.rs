@@ -1,0 +1,193 @@
+//! What happened: the input of `step`, in the past tense.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Fault,
+    brief::Brief,
+    check::{BlobId, CheckSpec, Judged, Risk},
+    ids::{Actor, AttemptNo, CommandId, CommentId, CommitId, RequestId, TurnNo, Via},
+    ports::{
+        agent::TurnEnd,
+        sandbox::Confinement,
+        workspace::{Landing, Origin, Snapshot},
+    },
+    task::Timer,
+};
+
+/// The version of the stored form of [`Envelope`]; each older one has a golden file.
+pub const EVENT_VERSION: u32 = 1;
+
+/// An event with its place in the task's order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// From 1, without gaps.
+    pub seq: u64,
+    pub at: Timestamp,
+    /// Unique within the task: the same key is the same event.
+    pub dedup: String,
+    pub actor: Actor,
+    pub via: Via,
+    pub event: Event,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Event {
+    Submitted(Submission),
+
+    // What commands came to.
+    WorkspaceReady {
+        command: CommandId,
+        detected: Vec<CheckSpec>,
+    },
+    /// `report`: for a report turn, the whole text.
+    TurnEnded {
+        command: CommandId,
+        end: TurnEnd,
+        report: Option<BlobId>,
+    },
+    SnapshotTaken {
+        command: CommandId,
+        snapshot: Snapshot,
+    },
+    ChecksRan {
+        command: CommandId,
+        judged: Judged,
+    },
+    LandingDone {
+        command: CommandId,
+        landing: Landing,
+    },
+    /// Of commands that nothing waits for: interrupt, deliver, release, clean up, purge.
+    Done {
+        command: CommandId,
+    },
+    /// The command was given up after bounded retries.
+    CommandFailed {
+        command: CommandId,
+        fault: Fault,
+    },
+
+    // What running turns tell.
+    CommentsDelivered {
+        attempt: AttemptNo,
+        turn: TurnNo,
+        round: u32,
+        comments: Vec<CommentId>,
+    },
+    Progressed {
+        attempt: AttemptNo,
+        turn: TurnNo,
+        percent: Option<u8>,
+        text: String,
+    },
+
+    TimerFired {
+        timer: Timer,
+    },
+
+    // What people say.
+    CommentAdded {
+        text: String,
+    },
+    QuestionAnswered {
+        request: RequestId,
+        answer: String,
+    },
+    PlanApproved {
+        request: RequestId,
+    },
+    PlanRefined {
+        request: RequestId,
+        text: String,
+    },
+    /// `head`: the one this person last saw. `accept`: the risks named by this person.
+    Approved {
+        head: CommitId,
+        accept: Vec<Risk>,
+    },
+    Rejected {
+        why: Option<String>,
+    },
+    CancelRequested {
+        why: Option<String>,
+    },
+    /// Try a handed-back attempt again as it is.
+    RetryRequested,
+    /// Bring a rejected or canceled task back for review.
+    RestoreRequested,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    pub brief: Brief,
+    pub origin: Origin,
+    pub model: Option<String>,
+    pub confinement: Confinement,
+}
+
+impl Event {
+    /// Whether a person (or something speaking for one) said it: such an event always gets a receipt.
+    pub fn is_said(&self) -> bool {
+        match self {
+            Self::Submitted(_)
+            | Self::CommentAdded { .. }
+            | Self::QuestionAnswered { .. }
+            | Self::PlanApproved { .. }
+            | Self::PlanRefined { .. }
+            | Self::Approved { .. }
+            | Self::Rejected { .. }
+            | Self::CancelRequested { .. }
+            | Self::RetryRequested
+            | Self::RestoreRequested => true,
+            Self::WorkspaceReady { .. }
+            | Self::TurnEnded { .. }
+            | Self::SnapshotTaken { .. }
+            | Self::ChecksRan { .. }
+            | Self::LandingDone { .. }
+            | Self::Done { .. }
+            | Self::CommandFailed { .. }
+            | Self::CommentsDelivered { .. }
+            | Self::Progressed { .. }
+            | Self::TimerFired { .. } => false,
+        }
+    }
+
+    /// The name as it stands in the journal and in the picture.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Submitted(_) => "submitted",
+            Self::WorkspaceReady { .. } => "workspace_ready",
+            Self::TurnEnded { .. } => "turn_ended",
+            Self::SnapshotTaken { .. } => "snapshot_taken",
+            Self::ChecksRan { .. } => "checks_ran",
+            Self::LandingDone { .. } => "landing_done",
+            Self::Done { .. } => "done",
+            Self::CommandFailed { .. } => "command_failed",
+            Self::CommentsDelivered { .. } => "comments_delivered",
+            Self::Progressed { .. } => "progressed",
+            Self::TimerFired { .. } => "timer_fired",
+            Self::CommentAdded { .. } => "comment_added",
+            Self::QuestionAnswered { .. } => "question_answered",
+            Self::PlanApproved { .. } => "plan_approved",
+            Self::PlanRefined { .. } => "plan_refined",
+            Self::Approved { .. } => "approved",
+            Self::Rejected { .. } => "rejected",
+            Self::CancelRequested { .. } => "cancel_requested",
+            Self::RetryRequested => "retry_requested",
+            Self::RestoreRequested => "restore_requested",
+        }
+    }
+}
+
+/// What `step` answers to an event. Kept beside the event in the journal, so that the same request gets the same answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Receipt {
+    /// `note` says what it came to, in one line for a person.
+    Accepted { note: String },
+    /// Nothing changed, and why.
+    Refused { fault: Fault },
+}

@@ -1,0 +1,18 @@
+//! The nouns of Overnight, the contract of every room, and the one pure function that decides: [`step::step`].
+//!
+//! No clock, no IO, no randomness, no panic. Everything else carries out what is decided here.
+#![forbid(unsafe_code)]
+
+pub mod attempt;
+pub mod brief;
+pub mod budget;
+pub mod check;
+pub mod command;
+pub mod event;
+pub mod fault;
+pub mod ids;
+pub mod ports;
+pub mod summary;
+pub mod task;
+
+pub use fault::{Fault, FaultClass};

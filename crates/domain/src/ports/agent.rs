@@ -1,0 +1,218 @@
+//! Port of `agents`: something that takes a prompt and works in a sandbox until it stops.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BoxFuture,
+    model::{Message, Model},
+    sandbox::Sandbox,
+};
+use crate::{
+    Fault,
+    brief::Brief,
+    ids::{AttemptKey, CommentId, TurnNo},
+};
+
+/// The agents of this installation, by name.
+pub trait Agents: Send + Sync {
+    /// `NotFound` with the names there are as hint.
+    fn find(&self, name: &str) -> Result<Arc<dyn Agent>, Fault>;
+
+    fn names(&self) -> Vec<String>;
+}
+
+/// What an agent needs from outside before a task with it is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelNeed {
+    None,
+    Required,
+}
+
+pub trait Agent: Send + Sync {
+    fn model_need(&self) -> ModelNeed;
+
+    /// Runs one turn to its end. Called again for the same turn after a crash: it goes on from the transcript (a recorded reply
+    /// is never paid again; a recorded tool call without a result is never run again, the model is told that its effects are
+    /// unknown). A turn whose end is in the transcript returns that end at once.
+    ///
+    /// Errors: `Fenced` when the transcript refuses to be written; anything else is the turn's own conclusion, not an error.
+    fn run_turn(&self, turn: TurnRequest, hands: Hands) -> BoxFuture<'_, Result<TurnEnd, Fault>>;
+}
+
+/// What the turn is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Read only; the end's `summary` is the plan.
+    Plan,
+    Work,
+    /// The end's `summary` is the report.
+    Report,
+}
+
+#[derive(Clone, Debug)]
+pub struct TurnRequest {
+    pub key: AttemptKey,
+    pub turn: TurnNo,
+    pub mode: Mode,
+    pub brief: Arc<Brief>,
+    /// The checks that will be run on the result.
+    pub checks: Vec<String>,
+    pub prompt: Prompt,
+    /// Content of the repository's AGENTS.md files (path, text) from the base, root first.
+    pub instructions: Vec<(String, String)>,
+    /// Rounds left for this turn.
+    pub max_rounds: u32,
+}
+
+/// What starts a turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Prompt {
+    /// The first turn of an attempt: the brief (and the approved plan), with comments that came before it.
+    Start { plan: Option<String>, comments: Vec<(CommentId, String)> },
+    /// The checks were red. `again`: they failed the same way before, so another approach is asked for.
+    Fix { digest: String, again: bool, comments: Vec<(CommentId, String)> },
+    /// A person asks for something.
+    Comments { comments: Vec<(CommentId, String)> },
+    /// The answer to the question that ended the last turn.
+    Answer { question: String, answer: String, comments: Vec<(CommentId, String)> },
+    /// The turn was cut off by something outside the conversation and goes on in the same or a rebuilt workspace.
+    Continue { why: String, comments: Vec<(CommentId, String)> },
+}
+
+impl Prompt {
+    pub fn comments(&self) -> &[(CommentId, String)] {
+        match self {
+            Self::Start { comments, .. }
+            | Self::Fix { comments, .. }
+            | Self::Comments { comments }
+            | Self::Answer { comments, .. }
+            | Self::Continue { comments, .. } => comments,
+        }
+    }
+}
+
+/// What an agent works with. All of it is bound to one attempt.
+pub struct Hands {
+    pub sandbox: Arc<dyn Sandbox>,
+    /// Present when [`Agent::model_need`] is `Required`.
+    pub model: Option<Arc<dyn Model>>,
+    pub transcript: Arc<dyn Transcript>,
+    pub line: Arc<dyn Line>,
+}
+
+impl std::fmt::Debug for Hands {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hands").finish_non_exhaustive()
+    }
+}
+
+/// The line between a running turn and the task: what people say comes in, what the agent says goes out.
+pub trait Line: Send + Sync {
+    /// Comments that wait for the next safe point, in order. Taken ones are not given again by this line; the agent writes them to the
+    /// transcript and then calls `delivered`.
+    fn take_comments(&self) -> Vec<(CommentId, String)>;
+
+    /// The comments are in the conversation, before this round's model call.
+    fn delivered(&self, comments: Vec<CommentId>, round: u32);
+
+    /// 0–100 where the agent knows it, and a few words.
+    fn progress(&self, percent: Option<u8>, text: String);
+
+    /// Whether the turn must end now. Checked before every model call and tool call; `interrupted` resolves when it becomes so.
+    fn is_interrupted(&self) -> bool;
+
+    fn interrupted(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The append-only record of one attempt, fenced by the daemon's epoch.
+pub trait Transcript: Send + Sync {
+    /// All entries of the attempt, in order.
+    fn load(&self) -> BoxFuture<'_, Result<Vec<Entry>, Fault>>;
+
+    /// Durable when it resolves. Appends of one attempt keep their order even when they are not awaited one by one.
+    fn append(&self, entry: Entry) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+/// One line of a transcript.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub turn: TurnNo,
+    /// From 1 within the turn; 0 for what comes before the first model call.
+    pub round: u32,
+    pub body: EntryBody,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum EntryBody {
+    /// What opened the turn, as the model sees it.
+    Prompt {
+        message: Message,
+    },
+    /// A model's reply. For a driven agent: one of its messages or tool calls, normalised.
+    Reply {
+        message: Message,
+        usage: crate::budget::Usage,
+    },
+    /// The results of one reply's tool calls, as the model sees them (also when some are unknown after a crash).
+    Results {
+        message: Message,
+    },
+    /// One tool call's result, written as soon as it is there; folded into `Results` when all are.
+    Result {
+        id: String,
+        text: String,
+        is_error: bool,
+    },
+    /// Comments that were put into the conversation here, as the model sees them.
+    Comments {
+        ids: Vec<CommentId>,
+        message: Message,
+    },
+    /// Output of an agent that has no conversation (`command`).
+    Output {
+        text: String,
+    },
+    /// Something for the reader that the model does not see.
+    Note {
+        text: String,
+    },
+    End {
+        end: TurnEnd,
+    },
+}
+
+/// How a turn ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnEnd {
+    pub conclusion: TurnConclusion,
+    /// The agent's own words (plan, report, summary). Never evidence. At most 8 KB here; a longer text is cut with a mark.
+    pub summary: String,
+    pub rounds: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum TurnConclusion {
+    /// The agent says it is done.
+    Finished,
+    /// The agent asks a person; the answer opens the next turn.
+    Asked { question: String, choices: Vec<String> },
+    /// Stopped from outside.
+    Interrupted,
+    /// No further model call is allowed.
+    OutOfBudget { why: String },
+    /// `max_rounds` were used up.
+    OutOfRounds,
+    /// Trying again with the same means is useless (dead key, unknown model).
+    DeadEnd { why: String },
+    /// Something failed that may work another time (provider unavailable, garbage three times in a row, the agent's program failed).
+    Failed { why: String },
+}
+
+/// How long the supervisor lets a turn live without any sign of life.
+pub const STALL_AFTER: Duration = Duration::from_secs(20 * 60);

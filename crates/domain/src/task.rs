@@ -1,0 +1,257 @@
+//! The task: all that `step` knows of one, and nothing it could look up elsewhere.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    attempt::Attempt,
+    brief::Brief,
+    check::{BlobId, CheckSpec, Risk},
+    command::Command,
+    ids::{Actor, AttemptNo, CommandId, CommentId, CommitId, RequestId, TaskId, TurnNo},
+    ports::{sandbox::Confinement, workspace::Origin},
+};
+
+/// The version of the decisions in `step`. A task keeps the one it was submitted under.
+pub const RULES: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    pub id: TaskId,
+    pub rules: u32,
+    /// Sequence number of the last event applied; the submission is 1.
+    pub seq: u64,
+    pub submitted_at: Timestamp,
+    pub submitted_by: Actor,
+    pub updated_at: Timestamp,
+    pub brief: Brief,
+    pub origin: Origin,
+    /// The model as the gateway resolved it; `None` for an agent that needs none.
+    pub model: Option<String>,
+    pub confinement: Confinement,
+    /// The checks that judge this task: the brief's, or those detected in the base. Fixed once the first workspace is ready.
+    pub checks: Vec<CheckSpec>,
+    pub status: Status,
+    pub attempts: Vec<Attempt>,
+    pub comments: Vec<Comment>,
+    /// A person asked to end the task while it could not end at once.
+    pub ending: Option<Ending>,
+    /// Commands issued and not yet reported done or failed.
+    pub in_flight: BTreeMap<CommandId, Command>,
+    #[serde(with = "timer_pairs")]
+    pub timers: BTreeMap<Timer, Timestamp>,
+    pub last_command: u64,
+    pub last_request: u32,
+    /// Model rounds of all attempts so far, as the turns reported them.
+    pub rounds: u32,
+}
+
+/// Where a task is. How it ended is an [`Outcome`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Status {
+    /// At least one attempt is on its way (or waits for an answer or a plan's approval).
+    Working,
+    AwaitingReview(Review),
+    Landing(Landing),
+    /// Its processes are being stopped and its traces removed.
+    Closing {
+        outcome: Outcome,
+    },
+    Ended {
+        outcome: Outcome,
+        at: Timestamp,
+        purged: Kept,
+    },
+}
+
+/// Whether an ended task's snapshots are still in the private store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    Kept,
+    Purged,
+}
+
+/// A person's decision is wanted on what an attempt produced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Review {
+    pub request: RequestId,
+    /// The candidate; others with a head can be approved by naming that head.
+    pub attempt: AttemptNo,
+    /// `None`: there is nothing to approve; the attempt needs help or an end.
+    pub head: Option<CommitId>,
+    pub risks: Vec<Risk>,
+    /// Why a person is asked for more than a signature; `None` when all went well.
+    pub problem: Option<String>,
+    pub since: Timestamp,
+    pub reminders: u32,
+}
+
+/// An approval being carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Landing {
+    pub attempt: AttemptNo,
+    pub head: CommitId,
+    pub accepted: Vec<Risk>,
+    pub approved_by: Actor,
+    pub approved_at: Timestamp,
+    pub stage: LandingStage,
+    /// How often the target moved under this landing.
+    pub moves: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum LandingStage {
+    Merging {
+        command: CommandId,
+    },
+    /// The target moved; the clean merge with it is being checked.
+    Rechecking {
+        command: CommandId,
+        combined: CommitId,
+    },
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Outcome {
+    /// `hint` is the line that merges it, where the target itself was left alone.
+    Landed {
+        on: String,
+        commit: CommitId,
+        by: Actor,
+        hint: Option<String>,
+    },
+    Reported {
+        attempt: AttemptNo,
+        report: BlobId,
+    },
+    Rejected {
+        by: Actor,
+        why: Option<String>,
+    },
+    Failed {
+        why: String,
+    },
+    Canceled {
+        by: Actor,
+        why: Option<String>,
+    },
+    NothingToDo {
+        summary: String,
+    },
+}
+
+impl Outcome {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Landed { .. } => "landed",
+            Self::Reported { .. } => "reported",
+            Self::Rejected { .. } => "rejected",
+            Self::Failed { .. } => "failed",
+            Self::Canceled { .. } => "canceled",
+            Self::NothingToDo { .. } => "nothing_to_do",
+        }
+    }
+}
+
+/// How a person asked a task to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    pub kind: EndingKind,
+    pub by: Actor,
+    pub why: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndingKind {
+    Reject,
+    Cancel,
+}
+
+impl Ending {
+    pub fn outcome(&self) -> Outcome {
+        match self.kind {
+            EndingKind::Reject => Outcome::Rejected { by: self.by.clone(), why: self.why.clone() },
+            EndingKind::Cancel => Outcome::Canceled { by: self.by.clone(), why: self.why.clone() },
+        }
+    }
+}
+
+/// What a person said about a task, outside of answers and decisions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comment {
+    pub id: CommentId,
+    pub at: Timestamp,
+    pub by: Actor,
+    pub text: String,
+    pub state: CommentState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum CommentState {
+    /// Waits for the next safe point of an attempt.
+    Pending,
+    /// Part of the prompt that opened this turn (round 0), or put in before this round.
+    Delivered { attempt: AttemptNo, turn: TurnNo, round: u32 },
+    /// The task ended before any agent could read it: kept as a remark.
+    Kept,
+}
+
+/// What a task can be waiting for the clock to say. A timer that fires is removed before `step` handles it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "of")]
+pub enum Timer {
+    /// A command has taken too long.
+    Command(CommandId),
+    /// A person has not decided: remind.
+    Person(RequestId),
+    /// An attempt rests before it is tried again.
+    Rest(AttemptNo),
+    /// The brief's deadline.
+    Deadline,
+    /// Closing took too long.
+    Closing,
+    /// The snapshots of an ended task are to be forgotten.
+    Purge,
+}
+
+impl Task {
+    pub fn attempt(&self, no: AttemptNo) -> Option<&Attempt> {
+        self.attempts.iter().find(|attempt| attempt.no == no)
+    }
+
+    /// When the earliest timer fires.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.timers.values().min().copied()
+    }
+
+    pub fn is_ended(&self) -> bool {
+        matches!(self.status, Status::Ended { .. })
+    }
+}
+
+/// Timers as a list of pairs: JSON has no structured keys.
+mod timer_pairs {
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Timer;
+
+    pub fn serialize<S: Serializer>(timers: &BTreeMap<Timer, Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(timers)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Timer, Timestamp>, D::Error> {
+        Ok(Vec::<(Timer, Timestamp)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
