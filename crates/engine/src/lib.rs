@@ -1,1 +1,11 @@
-//! (room not furnished yet)
+//! Makes the decisions of `domain::step` durable and carries them out.
+//!
+//! `perform/` has one file per command, over the ports, for every driver; `embedded/` is the driver on one machine: an inbox
+//! per task, one transaction per event, commands performed from committed rows only.
+#![forbid(unsafe_code)]
+
+pub mod handle;
+pub mod ports;
+
+pub use handle::{Handle, Said, Submit};
+pub use ports::Ports;
