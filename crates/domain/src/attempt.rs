@@ -29,6 +29,10 @@ pub struct Attempt {
     pub judged: Option<Judged>,
     /// Fingerprint of the last red verdict.
     pub last_failure: Option<String>,
+    /// The id of the last comment this attempt's agent has read.
+    pub heard: u32,
+    /// The whole text of a report turn.
+    pub report: Option<BlobId>,
     /// The agent's own last words.
     pub summary: Option<String>,
     pub progress: Option<Progress>,

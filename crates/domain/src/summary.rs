@@ -24,6 +24,7 @@ pub struct Summary {
     pub percent: Option<u8>,
     /// What is wanted of a person; empty when nothing is.
     pub needs: Vec<Need>,
+    pub overdue_since: Option<Timestamp>,
     pub outcome: Option<Outcome>,
     pub head: Option<CommitId>,
     pub verdict: Option<Verdict>,

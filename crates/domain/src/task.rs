@@ -44,6 +44,8 @@ pub struct Task {
     pub timers: BTreeMap<Timer, Timestamp>,
     pub last_command: u64,
     pub last_request: u32,
+    /// Since when the brief's deadline has passed.
+    pub overdue_since: Option<Timestamp>,
     /// Model rounds of all attempts so far, as the turns reported them.
     pub rounds: u32,
 }
@@ -184,25 +186,23 @@ impl Ending {
     }
 }
 
-/// What a person said about a task, outside of answers and decisions.
+/// What a person said about a task, outside of answers and decisions. An attempt hears comments in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comment {
     pub id: CommentId,
     pub at: Timestamp,
     pub by: Actor,
     pub text: String,
-    pub state: CommentState,
+    /// Where agents have read it. Empty: it waits, or (on an ended task) was kept as a remark.
+    pub delivered: Vec<Delivery>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum CommentState {
-    /// Waits for the next safe point of an attempt.
-    Pending,
-    /// Part of the prompt that opened this turn (round 0), or put in before this round.
-    Delivered { attempt: AttemptNo, turn: TurnNo, round: u32 },
-    /// The task ended before any agent could read it: kept as a remark.
-    Kept,
+/// An agent has read a comment: as part of the prompt that opened the turn (round 0), or before this round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub attempt: AttemptNo,
+    pub turn: TurnNo,
+    pub round: u32,
 }
 
 /// What a task can be waiting for the clock to say. A timer that fires is removed before `step` handles it.
