@@ -63,13 +63,14 @@ pub enum AttemptStatus {
         since: Timestamp,
         stopping: Stopping,
     },
+    /// `cut`: why no further turn may follow (budget, rounds, time).
     Snapshotting {
         command: CommandId,
         turn: TurnNo,
         mode: Mode,
         end: TurnEnd,
+        cut: Option<String>,
     },
-    /// `cut`: why no further turn may follow a red verdict (budget, rounds).
     Checking {
         command: CommandId,
         since: Timestamp,

@@ -12,6 +12,7 @@ pub mod event;
 pub mod fault;
 pub mod ids;
 pub mod ports;
+pub mod step;
 pub mod summary;
 pub mod task;
 

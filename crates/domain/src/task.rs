@@ -9,7 +9,7 @@ use crate::{
     attempt::Attempt,
     brief::Brief,
     check::{BlobId, CheckSpec, Risk},
-    command::Command,
+    command::{Branch, Command},
     ids::{Actor, AttemptNo, CommandId, CommentId, CommitId, RequestId, TaskId, TurnNo},
     ports::{sandbox::Confinement, workspace::Origin},
 };
@@ -38,6 +38,8 @@ pub struct Task {
     pub comments: Vec<Comment>,
     /// A person asked to end the task while it could not end at once.
     pub ending: Option<Ending>,
+    /// What closing does with the branch `overnight/T-12`.
+    pub clean_up: Branch,
     /// Commands issued and not yet reported done or failed.
     pub in_flight: BTreeMap<CommandId, Command>,
     #[serde(with = "timer_pairs")]
@@ -62,10 +64,12 @@ pub enum Status {
     Closing {
         outcome: Outcome,
     },
+    /// `residue`: what clean-up could not remove, and why.
     Ended {
         outcome: Outcome,
         at: Timestamp,
-        purged: Kept,
+        snapshots: Kept,
+        residue: Option<String>,
     },
 }
 

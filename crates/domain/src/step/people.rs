@@ -1,0 +1,203 @@
+//! What people say: comments are buffered until an agent can hear them, answers name their request, and whatever comes too late is
+//! refused visibly.
+
+use super::{Stepper, accepted, refused};
+use crate::{
+    Fault,
+    attempt::{AttemptStatus, NextTurn, Stopping},
+    command::Command,
+    event::Receipt,
+    ids::{AttemptNo, CommentId, RequestId},
+    ports::agent::{Mode, Prompt},
+    task::{Comment, Kept, Outcome, Status, Timer},
+};
+
+impl Stepper<'_> {
+    pub(super) fn comment_added(&mut self, text: &str) -> Receipt {
+        if text.trim().is_empty() {
+            return refused(Fault::input("the comment is empty"));
+        }
+        match &self.task.status {
+            Status::Closing { .. } | Status::Ended { .. } => {
+                let hint = format!("start over with `overnight retry {}`", self.task.id);
+                refused(self.not_now("comment on", "it has ended").hint(hint))
+            }
+            Status::Landing(_) => {
+                self.record_comment(text);
+                accepted("kept: the change is landing; the agent hears it only if the landing fails")
+            }
+            Status::AwaitingReview(review) => {
+                let (request, no) = (review.request, review.attempt);
+                self.record_comment(text);
+                self.close_request(request);
+                self.resume(no, Prompt::Comments { comments: Vec::new() });
+                accepted(format!("delivered with the next turn of attempt {no}"))
+            }
+            Status::Working => {
+                let comment = self.record_comment(text);
+                let notes: Vec<String> =
+                    self.attempt_numbers().into_iter().filter_map(|no| self.hear(no, comment, text)).collect();
+                accepted(notes.first().cloned().unwrap_or_else(|| "kept for the next turn".to_owned()))
+            }
+        }
+    }
+
+    fn record_comment(&mut self, text: &str) -> CommentId {
+        let id = CommentId(u32::try_from(self.task.comments.len()).unwrap_or(u32::MAX - 1) + 1);
+        let (at, by) = (self.at, self.actor.clone());
+        self.task.comments.push(Comment { id, at, by, text: text.to_owned(), delivered: Vec::new() });
+        id
+    }
+
+    /// Brings a comment to one attempt of a working task. Returns what that means for its author.
+    fn hear(&mut self, no: AttemptNo, comment: CommentId, text: &str) -> Option<String> {
+        match &self.task.attempt(no)?.status {
+            AttemptStatus::Turning { turn, stopping: Stopping::No, .. } => {
+                let turn = *turn;
+                self.issue(Command::DeliverComment { attempt: no, comment, text: text.to_owned() });
+                Some(format!("delivered at the next safe point of turn {turn}"))
+            }
+            AttemptStatus::AwaitingPlan { request, .. } => {
+                let request = *request;
+                self.close_request(request);
+                self.begin_turn(no, NextTurn { mode: Mode::Plan, prompt: Prompt::Comments { comments: Vec::new() } });
+                Some("the plan is being refined".to_owned())
+            }
+            AttemptStatus::AwaitingAnswer { .. } => Some("kept: goes with the answer to the open question".to_owned()),
+            AttemptStatus::Preparing { .. }
+            | AttemptStatus::Turning { stopping: Stopping::Asked { .. }, .. }
+            | AttemptStatus::Snapshotting { .. }
+            | AttemptStatus::Checking { .. }
+            | AttemptStatus::Resting { .. } => Some("kept for the next turn".to_owned()),
+            // Settled beside others that still work: it hears the comment if a person chooses it.
+            AttemptStatus::Ready | AttemptStatus::HandedBack { .. } | AttemptStatus::Concluded { .. } => None,
+        }
+    }
+
+    /// Sends a settled attempt on, after a person spoke.
+    fn resume(&mut self, no: AttemptNo, prompt: Prompt) {
+        if let Some(attempt) = self.attempt_mut(no) {
+            attempt.corrections = 0;
+            attempt.restarts = 0;
+        }
+        self.task.status = Status::Working;
+        let mode = self.mode_of(no);
+        self.begin_turn(no, NextTurn { mode, prompt });
+    }
+
+    pub(super) fn question_answered(&mut self, request: RequestId, answer: &str) -> Receipt {
+        let asked = self.task.attempts.iter().find_map(|attempt| match &attempt.status {
+            AttemptStatus::AwaitingAnswer { request: open, question, .. } if *open == request => {
+                Some((attempt.no, question.clone()))
+            }
+            AttemptStatus::AwaitingAnswer { .. }
+            | AttemptStatus::Preparing { .. }
+            | AttemptStatus::Turning { .. }
+            | AttemptStatus::Snapshotting { .. }
+            | AttemptStatus::Checking { .. }
+            | AttemptStatus::AwaitingPlan { .. }
+            | AttemptStatus::Resting { .. }
+            | AttemptStatus::Ready
+            | AttemptStatus::HandedBack { .. }
+            | AttemptStatus::Concluded { .. } => None,
+        });
+        let Some((no, question)) = asked else { return refused(self.no_such_request(request)) };
+        self.close_request(request);
+        let mode = self.mode_of(no);
+        let prompt = Prompt::Answer { question, answer: answer.to_owned(), comments: Vec::new() };
+        self.begin_turn(no, NextTurn { mode, prompt });
+        accepted(format!("answered; attempt {no} goes on"))
+    }
+
+    fn planned(&self, request: RequestId) -> Option<(AttemptNo, String)> {
+        self.task.attempts.iter().find_map(|attempt| match &attempt.status {
+            AttemptStatus::AwaitingPlan { request: open, plan, .. } if *open == request => {
+                Some((attempt.no, plan.clone()))
+            }
+            AttemptStatus::AwaitingPlan { .. }
+            | AttemptStatus::AwaitingAnswer { .. }
+            | AttemptStatus::Preparing { .. }
+            | AttemptStatus::Turning { .. }
+            | AttemptStatus::Snapshotting { .. }
+            | AttemptStatus::Checking { .. }
+            | AttemptStatus::Resting { .. }
+            | AttemptStatus::Ready
+            | AttemptStatus::HandedBack { .. }
+            | AttemptStatus::Concluded { .. } => None,
+        })
+    }
+
+    pub(super) fn plan_approved(&mut self, request: RequestId) -> Receipt {
+        let Some((no, plan)) = self.planned(request) else { return refused(self.no_such_request(request)) };
+        self.close_request(request);
+        if let Some(attempt) = self.attempt_mut(no) {
+            attempt.plan = Some(plan.clone());
+        }
+        let prompt = Prompt::Start { plan: Some(plan), comments: Vec::new() };
+        self.begin_turn(no, NextTurn { mode: Mode::Work, prompt });
+        accepted("the plan is approved; the work starts")
+    }
+
+    pub(super) fn plan_refined(&mut self, request: RequestId, text: &str) -> Receipt {
+        match self.planned(request) {
+            Some(_) => self.comment_added(text),
+            None => refused(self.no_such_request(request)),
+        }
+    }
+
+    pub(super) fn retry_requested(&mut self) -> Receipt {
+        let review = match &self.task.status {
+            Status::AwaitingReview(review) => review.clone(),
+            Status::Working => return refused(self.not_now("retry", "it is being worked on")),
+            Status::Landing(_) => return refused(self.not_now("retry", "it is landing")),
+            Status::Closing { .. } | Status::Ended { .. } => return refused(self.not_now("retry", "it has ended")),
+        };
+        let Some(problem) = review.problem else {
+            let hint = format!("`overnight comment {} …` asks for more", self.task.id);
+            return refused(self.not_now("retry", "nothing went wrong with it").hint(hint));
+        };
+        self.close_request(review.request);
+        self.resume(review.attempt, Prompt::Continue { why: problem, comments: Vec::new() });
+        accepted(format!("attempt {} goes on", review.attempt))
+    }
+
+    pub(super) fn restore_requested(&mut self) -> Receipt {
+        let Status::Ended { outcome, snapshots, .. } = &self.task.status else {
+            return refused(self.not_now("restore", "it has not ended"));
+        };
+        let ended = match (outcome, snapshots) {
+            (_, Kept::Purged) => {
+                return refused(self.not_now("restore", "its snapshots were kept for 30 days and are gone"));
+            }
+            (Outcome::Rejected { .. }, Kept::Kept) => "rejected",
+            (Outcome::Canceled { .. }, Kept::Kept) => "canceled",
+            (
+                Outcome::Landed { .. }
+                | Outcome::Reported { .. }
+                | Outcome::Failed { .. }
+                | Outcome::NothingToDo { .. },
+                Kept::Kept,
+            ) => return refused(self.not_now("restore", "it was neither rejected nor canceled")),
+        };
+        let why = format!("restored after it was {ended}");
+        for attempt in &mut self.task.attempts {
+            if let AttemptStatus::Concluded { .. } = attempt.status {
+                attempt.status = AttemptStatus::HandedBack { why: why.clone() };
+            }
+        }
+        self.task.timers.remove(&Timer::Purge);
+        match self.best() {
+            Some(no) => {
+                self.await_review(no, Some(why));
+                accepted("restored: it waits for your review")
+            }
+            None => refused(self.not_now("restore", "it has no attempt")),
+        }
+    }
+
+    fn no_such_request(&self, request: RequestId) -> Fault {
+        let id = self.task.id;
+        Fault::conflict(format!("request {request} of {id} is not open (answered before, or replaced)"))
+            .hint(format!("`overnight show {id}` lists what is open"))
+    }
+}
