@@ -1,0 +1,117 @@
+//! A brief as people write it: the same fields in JSON bodies and in the front matter of brief files.
+
+use domain::{
+    brief::{self, Deliverable, LandingMethod, Planning},
+    budget::Budget as Limits,
+    check::CheckSpec,
+};
+use serde::{Deserialize, Serialize};
+
+use super::ask::Labels;
+use crate::amount;
+
+/// [`brief::Brief`] with human forms: `budget = "2usd"`, `checks = ["cargo test"]`, `plan = true`. Absent fields take the
+/// defaults of [`brief::Brief`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Brief {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub goal: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub non_goals: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requirements: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub acceptance: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_paths: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protected_paths: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub approval_boundary: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reviewer: Option<String>,
+    /// RFC 3339, or a local date or time: `2026-12-24` is the end of that day.
+    #[serde(skip_serializing_if = "Option::is_none", with = "amount::deadline")]
+    pub deadline: Option<jiff::Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+    /// `builtin`, `command`, …; absent: `command` where a command is given, else `builtin`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// For agent `command`: the program and its arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// 1 to 16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_corrections: Option<u32>,
+    /// The agent proposes a plan first, which waits for a person.
+    #[serde(skip_serializing_if = "is_false")]
+    pub plan: bool,
+    /// A text is to be delivered; nothing changes.
+    #[serde(skip_serializing_if = "is_false")]
+    pub report: bool,
+    /// `squash`, `merge` or `branch`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub land: Option<LandingMethod>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub notes: String,
+    // Tables come last, as TOML wants them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
+}
+
+/// A command line, or one with a name and a time limit. Read from a text or a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "amount::CheckForm", into = "amount::CheckForm")]
+pub struct Check(pub CheckSpec);
+
+/// Limits, read from a text (`2usd`, `200ktok, 2h`) or a table `{usd, tokens, rounds, wall}`; written as a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "amount::BudgetForm", into = "amount::BudgetForm")]
+pub struct Budget(pub Limits);
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl From<&brief::Brief> for Brief {
+    fn from(brief: &brief::Brief) -> Self {
+        let standard = brief::Brief::default();
+        Self {
+            goal: brief.goal.clone(),
+            non_goals: brief.non_goals.clone(),
+            requirements: brief.requirements.clone(),
+            acceptance: brief.acceptance.clone(),
+            allowed_paths: brief.allowed_paths.clone(),
+            protected_paths: brief.protected_paths.clone(),
+            approval_boundary: brief.approval_boundary.clone(),
+            reviewer: brief.reviewer.clone(),
+            deadline: brief.deadline,
+            category: brief.category.clone(),
+            evidence: brief.evidence.clone(),
+            agent: (brief.agent.name != standard.agent.name).then(|| brief.agent.name.clone()),
+            command: brief.agent.argv.clone(),
+            model: brief.model.clone(),
+            attempts: (brief.attempts != standard.attempts).then_some(brief.attempts),
+            max_corrections: (brief.max_corrections != standard.max_corrections).then_some(brief.max_corrections),
+            plan: brief.planning == Planning::ApproveFirst,
+            report: brief.deliverable == Deliverable::Report,
+            land: (brief.landing != standard.landing).then_some(brief.landing),
+            notes: brief.notes.clone(),
+            budget: (brief.budget != Limits::default()).then_some(Budget(brief.budget)),
+            labels: brief.labels.clone(),
+            checks: brief.checks.iter().cloned().map(Check).collect(),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Answers about the daemon and the installation.
+
+use domain::ids::Epoch;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Answer of `GET /status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub home: String,
+    /// This daemon's number in the life of the home.
+    pub epoch: Epoch,
+    pub started_at: Timestamp,
+    pub uptime_s: u64,
+    pub tasks: TaskCounts,
+}
+
+/// Tasks that have not ended, by phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskCounts {
+    pub working: u64,
+    pub needs_you: u64,
+    pub landing: u64,
+    pub closing: u64,
+}
+
+/// Answer of `POST /shutdown`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    pub pid: u32,
+}
+
+/// Answer of `GET /doctor`: what the daemon can see. A client adds what it sees itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doctor {
+    /// No finding is broken.
+    pub healthy: bool,
+    pub findings: Vec<Finding>,
+    pub walls: Walls,
+    /// Names of the variables that are kept for this installation.
+    pub keys: Vec<String>,
+    pub agents: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `store`, `home`, `disk`, `sandbox`, …
+    pub name: String,
+    pub ok: bool,
+    pub note: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// What the machine can enforce around a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walls {
+    pub confined: bool,
+    pub walls: Vec<Wall>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wall {
+    pub name: String,
+    pub stands: bool,
+    pub note: String,
+}
+
+/// Answer of `GET /keys`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    pub keys: Vec<Key>,
+}
+
+/// Answer of `GET`, `PUT` and `DELETE /keys/{provider}`: whether values are kept, never the values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// `anthropic` or `openai`.
+    pub provider: String,
+    pub api_key: Kept,
+    pub base_url: Kept,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    Set,
+    Absent,
+}
+
+/// Answer of `GET /agents`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agents {
+    pub agents: Vec<Agent>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    pub name: String,
+    pub needs_model: bool,
+}
