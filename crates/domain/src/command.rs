@@ -1,5 +1,6 @@
 //! What to do: the output of `step`, in the imperative.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -22,11 +23,12 @@ pub enum Command {
     /// Hand a comment to the running turn. → `Done`; `CommentsDelivered` when the agent has it.
     DeliverComment { attempt: AttemptNo, comment: CommentId, text: String },
     /// → `SnapshotTaken`
-    TakeSnapshot { attempt: AttemptNo, turn: TurnNo },
+    TakeSnapshot { attempt: AttemptNo, turn: TurnNo, at: Timestamp },
     /// Judge `head`, a change on `base`. → `ChecksRan`
     RunChecks { attempt: AttemptNo, base: CommitId, head: CommitId },
     /// → `LandingDone`
-    Land { attempt: AttemptNo, head: CommitId, accepted: Vec<Risk>, by: Actor, rechecked: Option<CommitId> },
+    /// `at` is when it was approved: the same approval makes the same commit.
+    Land { attempt: AttemptNo, head: CommitId, accepted: Vec<Risk>, by: Actor, at: Timestamp, rechecked: Option<CommitId> },
     /// Remove the attempt's workspace once its snapshot is proven to hold it. → `Done`
     ReleaseWorkspace { attempt: AttemptNo },
     /// Forget the task's keys and remove its workspaces; `branch` says what happens to `overnight/T-12`. → `Done`

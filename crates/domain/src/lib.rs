@@ -3,6 +3,7 @@
 //! No clock, no IO, no randomness, no panic. Everything else carries out what is decided here.
 #![forbid(unsafe_code)]
 
+pub mod alphabet;
 pub mod attempt;
 pub mod brief;
 pub mod budget;
@@ -11,9 +12,11 @@ pub mod command;
 pub mod event;
 pub mod fault;
 pub mod ids;
+pub mod picture;
 pub mod ports;
 pub mod step;
 pub mod summary;
 pub mod task;
+pub mod waits;
 
 pub use fault::{Fault, FaultClass};

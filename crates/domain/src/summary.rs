@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    attempt::{Attempt, AttemptStatus},
     check::{Risk, Verdict},
     ids::{AttemptNo, CommitId, RequestId, TaskId},
-    task::Outcome,
+    task::{Outcome, Review, Status, Task},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,4 +86,103 @@ pub enum Wanted {
     Help {
         problem: String,
     },
+}
+
+impl Task {
+    pub fn summary(&self) -> Summary {
+        let shown = self.shown_attempt();
+        let progress = shown.and_then(|attempt| attempt.progress.as_ref());
+        let (phase, outcome) = match &self.status {
+            Status::Working => (Phase::Working, None),
+            Status::AwaitingReview(_) => (Phase::NeedsYou, None),
+            Status::Landing(_) => (Phase::Landing, None),
+            Status::Closing { outcome } => (Phase::Closing, Some(outcome.clone())),
+            Status::Ended { outcome, .. } => (Phase::Ended, Some(outcome.clone())),
+        };
+        let needs = self.needs();
+        let detail = match (&self.status, &outcome) {
+            (_, Some(outcome)) => outcome.word(),
+            (Status::AwaitingReview(review), None) => match (&review.head, &review.problem) {
+                (Some(_), None) => "ready",
+                (Some(_), Some(_)) | (None, _) => "handed_back",
+            },
+            (Status::Landing(_), None) => "landing",
+            (Status::Working | Status::Closing { .. } | Status::Ended { .. }, None) => {
+                shown.map_or("working", |attempt| attempt.status.word())
+            }
+        };
+        Summary {
+            id: self.id,
+            title: self.brief.title(),
+            repository: self.origin.repository.path.to_string_lossy().into_owned(),
+            agent: self.brief.agent.name.clone(),
+            model: self.model.clone(),
+            phase: if phase == Phase::Working && !needs.is_empty() { Phase::NeedsYou } else { phase },
+            detail: detail.to_owned(),
+            progress: progress.map(|progress| progress.text.clone()),
+            percent: progress.and_then(|progress| progress.percent),
+            needs,
+            overdue_since: self.overdue_since,
+            outcome,
+            head: shown.and_then(|attempt| attempt.head().cloned()),
+            verdict: shown.and_then(|attempt| attempt.judged.as_ref()).map(|judged| judged.verdict),
+            submitted_at: self.submitted_at,
+            updated_at: self.updated_at,
+        }
+    }
+
+    /// The attempt that lists speak of: the one under review or landing, else the first that still works, else the first.
+    fn shown_attempt(&self) -> Option<&Attempt> {
+        let chosen = match &self.status {
+            Status::AwaitingReview(review) => Some(review.attempt),
+            Status::Landing(landing) => Some(landing.attempt),
+            Status::Working | Status::Closing { .. } | Status::Ended { .. } => None,
+        };
+        chosen
+            .and_then(|no| self.attempt(no))
+            .or_else(|| self.attempts.iter().find(|attempt| !attempt.status.is_settled()))
+            .or_else(|| self.attempts.first())
+    }
+
+    /// Every decision that is wanted of a person now.
+    pub fn needs(&self) -> Vec<Need> {
+        match &self.status {
+            Status::AwaitingReview(review) => {
+                let verdict = self.attempt(review.attempt).and_then(|attempt| attempt.judged.as_ref()).map(|j| j.verdict);
+                let wanted = match &review.head {
+                    Some(head) => Wanted::Review {
+                        head: head.clone(),
+                        verdict,
+                        risks: review.risks.clone(),
+                        problem: review.problem.clone(),
+                    },
+                    None => Wanted::Help { problem: review.problem.clone().unwrap_or_default() },
+                };
+                let Review { request, attempt, since, reminders, .. } = *review;
+                vec![Need { request, attempt, since, reminders, wanted }]
+            }
+            Status::Working => self.attempts.iter().filter_map(attempt_need).collect(),
+            Status::Landing(_) | Status::Closing { .. } | Status::Ended { .. } => Vec::new(),
+        }
+    }
+}
+
+fn attempt_need(attempt: &Attempt) -> Option<Need> {
+    let (request, since, reminders, wanted) = match &attempt.status {
+        AttemptStatus::AwaitingAnswer { request, question, choices, since, reminders } => {
+            (request, since, reminders, Wanted::Answer { question: question.clone(), choices: choices.clone() })
+        }
+        AttemptStatus::AwaitingPlan { request, plan, since, reminders } => {
+            (request, since, reminders, Wanted::Plan { plan: plan.clone() })
+        }
+        AttemptStatus::Preparing { .. }
+        | AttemptStatus::Turning { .. }
+        | AttemptStatus::Snapshotting { .. }
+        | AttemptStatus::Checking { .. }
+        | AttemptStatus::Resting { .. }
+        | AttemptStatus::Ready
+        | AttemptStatus::HandedBack { .. }
+        | AttemptStatus::Concluded { .. } => return None,
+    };
+    Some(Need { request: *request, attempt: attempt.no, since: *since, reminders: *reminders, wanted })
 }

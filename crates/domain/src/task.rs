@@ -227,6 +227,19 @@ pub enum Timer {
     Purge,
 }
 
+impl Timer {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Command(_) => "command",
+            Self::Person(_) => "person",
+            Self::Rest(_) => "rest",
+            Self::Deadline => "deadline",
+            Self::Closing => "closing",
+            Self::Purge => "purge",
+        }
+    }
+}
+
 impl Task {
     pub fn attempt(&self, no: AttemptNo) -> Option<&Attempt> {
         self.attempts.iter().find(|attempt| attempt.no == no)

@@ -94,7 +94,7 @@ impl Stepper<'_> {
                 attempt.summary = Some(end.summary.clone());
             }
         }
-        let command = self.issue(Command::TakeSnapshot { attempt: no, turn });
+        let command = self.issue(Command::TakeSnapshot { attempt: no, turn, at: self.at });
         self.set_status(no, AttemptStatus::Snapshotting { command, turn, mode, end: end.clone(), cut });
         accepted("the turn ended")
     }

@@ -27,6 +27,9 @@ impl Stepper<'_> {
         match &self.task.status {
             Status::Ended { .. } => refused(self.not_now(verb, "it has ended")),
             Status::Closing { .. } => refused(self.not_now(verb, "it is ending already")),
+            Status::Landing(_) if self.task.ending.as_ref().is_some_and(|earlier| earlier.kind == kind) => {
+                refused(self.not_now(verb, "that was asked for already, and waits for the landing"))
+            }
             Status::Landing(_) => {
                 self.task.ending = Some(ending);
                 accepted(format!("kept: if the landing fails, the task is {done}"))

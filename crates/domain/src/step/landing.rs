@@ -30,6 +30,7 @@ impl Stepper<'_> {
             head: head.clone(),
             accepted: accept.to_vec(),
             by: by.clone(),
+            at: self.at,
             rechecked: None,
         });
         self.task.status = Status::Landing(Landing {
@@ -141,6 +142,7 @@ impl Stepper<'_> {
                 head: under_way.head.clone(),
                 accepted: under_way.accepted.clone(),
                 by: under_way.approved_by.clone(),
+                at: under_way.approved_at,
                 rechecked: Some(combined.clone()),
             });
             self.task.status = Status::Landing(Landing { stage: LandingStage::Merging { command }, ..under_way });
