@@ -4,4 +4,5 @@
 #![forbid(unsafe_code)]
 
 pub mod amount;
+pub mod brief_file;
 pub mod wire;

@@ -1,7 +1,8 @@
 //! A brief as people write it: the same fields in JSON bodies and in the front matter of brief files.
 
 use domain::{
-    brief::{self, Deliverable, LandingMethod, Planning},
+    Fault,
+    brief::{self, AgentChoice, Deliverable, LandingMethod, Planning},
     budget::Budget as Limits,
     check::CheckSpec,
 };
@@ -114,4 +115,102 @@ impl From<&brief::Brief> for Brief {
             checks: brief.checks.iter().cloned().map(Check).collect(),
         }
     }
+}
+
+/// The most a brief may hold, in bytes of its JSON: every event of its task carries it in the state.
+const MAX_BRIEF: usize = 64 << 10;
+
+impl Brief {
+    /// Judges what the types cannot, and makes the contract of it.
+    ///
+    /// Errors: `Input` that names the field.
+    pub fn accept(self) -> Result<brief::Brief, Fault> {
+        let standard = brief::Brief::default();
+        if self.goal.trim().is_empty() {
+            return Err(Fault::input("the brief has no goal").hint("say in a sentence or more what is wanted"));
+        }
+        let attempts = self.attempts.unwrap_or(standard.attempts);
+        if !(1..=16).contains(&attempts) {
+            return Err(Fault::input(format!("`attempts` is {attempts}")).hint("choose 1 to 16"));
+        }
+        let max_corrections = self.max_corrections.unwrap_or(standard.max_corrections);
+        if max_corrections > 100 {
+            return Err(Fault::input(format!("`max_corrections` is {max_corrections}")).hint("choose 0 to 100"));
+        }
+        let agent = self.choose_agent()?;
+        let checks = accept_checks(&self.checks)?;
+        for (field, list) in [
+            ("non_goals", &self.non_goals),
+            ("requirements", &self.requirements),
+            ("acceptance", &self.acceptance),
+            ("allowed_paths", &self.allowed_paths),
+            ("protected_paths", &self.protected_paths),
+            ("approval_boundary", &self.approval_boundary),
+            ("evidence", &self.evidence),
+        ] {
+            if list.iter().any(|item| item.trim().is_empty()) {
+                return Err(Fault::input(format!("`{field}` has an empty item")).hint("remove it"));
+            }
+        }
+        let brief = brief::Brief {
+            goal: self.goal,
+            non_goals: self.non_goals,
+            requirements: self.requirements,
+            acceptance: self.acceptance,
+            allowed_paths: self.allowed_paths,
+            protected_paths: self.protected_paths,
+            checks,
+            approval_boundary: self.approval_boundary,
+            reviewer: self.reviewer,
+            budget: self.budget.unwrap_or_default().0,
+            deadline: self.deadline,
+            category: self.category,
+            evidence: self.evidence,
+            agent,
+            model: self.model,
+            attempts,
+            max_corrections,
+            deliverable: if self.report { Deliverable::Report } else { Deliverable::Change },
+            planning: if self.plan { Planning::ApproveFirst } else { Planning::Direct },
+            landing: self.land.unwrap_or(standard.landing),
+            notes: self.notes,
+            labels: self.labels,
+        };
+        let size = serde_json::to_vec(&brief).map_or(usize::MAX, |json| json.len());
+        if size > MAX_BRIEF {
+            return Err(Fault::input(format!("the brief has {size} bytes, more than {MAX_BRIEF}"))
+                .hint("put long material into a file of the repository and name it in the brief"));
+        }
+        Ok(brief)
+    }
+
+    fn choose_agent(&self) -> Result<AgentChoice, Fault> {
+        let name = match (&self.agent, self.command.is_empty()) {
+            (Some(name), _) => name.clone(),
+            (None, true) => return Ok(AgentChoice::default()),
+            (None, false) => COMMAND_AGENT.to_owned(),
+        };
+        match (name == COMMAND_AGENT, self.command.is_empty()) {
+            (true, true) => Err(Fault::input("agent `command` needs the command that it runs")
+                .hint("give `command = [\"program\", \"argument\"]`, on the command line `-- program argument`")),
+            (false, false) => Err(Fault::input(format!("a command is given, but agent `{name}` runs none"))
+                .hint("leave the command out, or choose agent `command`")),
+            (true, false) | (false, true) => Ok(AgentChoice { name, argv: self.command.clone() }),
+        }
+    }
+}
+
+const COMMAND_AGENT: &str = "command";
+
+fn accept_checks(checks: &[Check]) -> Result<Vec<CheckSpec>, Fault> {
+    for (position, Check(check)) in checks.iter().enumerate() {
+        if check.command.trim().is_empty() || check.name.trim().is_empty() {
+            return Err(Fault::input(format!("check {} has no command or no name", position + 1)).hint("fill it in"));
+        }
+        if checks[..position].iter().any(|Check(earlier)| earlier.name == check.name) {
+            return Err(Fault::input(format!("two checks are named `{}`", check.name))
+                .hint("remove one, or give them names: `{ name = \"…\", command = \"…\" }`"));
+        }
+    }
+    Ok(checks.iter().map(|Check(check)| check.clone()).collect())
 }
