@@ -28,7 +28,14 @@ pub enum Command {
     RunChecks { attempt: AttemptNo, base: CommitId, head: CommitId },
     /// → `LandingDone`
     /// `at` is when it was approved: the same approval makes the same commit.
-    Land { attempt: AttemptNo, head: CommitId, accepted: Vec<Risk>, by: Actor, at: Timestamp, rechecked: Option<CommitId> },
+    Land {
+        attempt: AttemptNo,
+        head: CommitId,
+        accepted: Vec<Risk>,
+        by: Actor,
+        at: Timestamp,
+        rechecked: Option<CommitId>,
+    },
     /// Remove the attempt's workspace once its snapshot is proven to hold it. → `Done`
     ReleaseWorkspace { attempt: AttemptNo },
     /// Forget the task's keys and remove its workspaces; `branch` says what happens to `overnight/T-12`. → `Done`

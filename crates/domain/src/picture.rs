@@ -162,7 +162,8 @@ pub fn render() -> String {
     for arrow in walk(|_, _, _, _| {}) {
         labels.entry((arrow.from, arrow.to)).or_default().insert(arrow.label);
     }
-    let mut text = String::from("%% Made by `cargo xtask picture` from domain::step; not to be edited.\nstateDiagram-v2\n");
+    let mut text =
+        String::from("%% Made by `cargo xtask picture` from domain::step; not to be edited.\nstateDiagram-v2\n");
     for ((from, to), labels) in labels {
         let labels: Vec<String> = labels.into_iter().collect();
         text.push_str(&format!("    {from} --> {to}: {}\n", labels.join("<br/>")));

@@ -148,7 +148,8 @@ impl Task {
     pub fn needs(&self) -> Vec<Need> {
         match &self.status {
             Status::AwaitingReview(review) => {
-                let verdict = self.attempt(review.attempt).and_then(|attempt| attempt.judged.as_ref()).map(|j| j.verdict);
+                let verdict =
+                    self.attempt(review.attempt).and_then(|attempt| attempt.judged.as_ref()).map(|j| j.verdict);
                 let wanted = match &review.head {
                     Some(head) => Wanted::Review {
                         head: head.clone(),

@@ -30,10 +30,14 @@ impl Task {
     /// Everything this task waits for; empty only for an ended task whose snapshots are gone.
     pub fn waits(&self) -> Vec<Wait> {
         match &self.status {
-            Status::Working => self.attempts.iter().filter_map(|attempt| self.attempt_wait(attempt.no, &attempt.status)).collect(),
+            Status::Working => {
+                self.attempts.iter().filter_map(|attempt| self.attempt_wait(attempt.no, &attempt.status)).collect()
+            }
             Status::AwaitingReview(review) => vec![self.person(review.request)],
             Status::Landing(Landing { stage, .. }) => match stage {
-                LandingStage::Merging { command } | LandingStage::Rechecking { command, .. } => vec![self.command(*command)],
+                LandingStage::Merging { command } | LandingStage::Rechecking { command, .. } => {
+                    vec![self.command(*command)]
+                }
             },
             Status::Closing { .. } => vec![self.clock(Timer::Closing)],
             Status::Ended { snapshots: Kept::Purged, .. } => Vec::new(),

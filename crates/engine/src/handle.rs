@@ -1,19 +1,21 @@
 //! The engine as its callers see it: say something to a task, read what is known, be woken by news.
 
+use std::sync::Arc;
+
 use domain::{
     Fault,
-    brief::Brief,
-    event::{Event, Receipt},
+    brief::{Brief, Deliverable},
+    event::{Event, Receipt, Submission},
     ids::{Actor, TaskId, Via},
-    ports::{
-        model::Credentials,
-        sandbox::Confinement,
-        workspace::ResolveRequest,
-    },
+    ports::{agent::ModelNeed, model::Credentials, sandbox::Confinement, workspace::ResolveRequest},
 };
 use tokio::sync::broadcast;
 
-use crate::Ports;
+use crate::{
+    Ports,
+    embedded::{Core, Incoming},
+    perform::secrets_scope,
+};
 
 /// A request to start a task.
 #[derive(Clone, Debug)]
@@ -52,28 +54,89 @@ pub struct News {
 /// A cheap handle on the running engine.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    ports: Ports,
-    news: broadcast::Sender<News>,
+    core: Arc<Core>,
 }
 
 impl Handle {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
     /// Everything that can be read, read it here; write only through [`Handle::submit`] and [`Handle::say`].
     pub fn ports(&self) -> &Ports {
-        &self.ports
+        &self.core.ports
     }
 
     /// Positions of events as they are committed. A receiver that lags reads the journal from its last position.
     pub fn news(&self) -> broadcast::Receiver<News> {
-        self.news.subscribe()
+        self.core.news.subscribe()
     }
 
     /// Starts a task. Resolves once the submission is durable and its base is kept. `Err`: refused, nothing was started.
     pub async fn submit(&self, submit: Submit) -> Result<TaskId, Fault> {
-        Err(Fault::bug(format!("not wired yet: {}", submit.dedup)))
+        let ports = &self.core.ports;
+        if let Some((task, _)) = ports.store.submitted(submit.dedup.clone()).await? {
+            return Ok(task);
+        }
+        let model = self.acceptable(&submit).await?;
+        let id = ports.store.next_task();
+        let origin = match submit.repository {
+            Some(request) => ports.workspaces.resolve(request).await?,
+            None if submit.brief.deliverable == Deliverable::Report => ports.workspaces.scratch(id).await?,
+            None => return Err(Fault::input("a change needs a repository").hint("stand in one, or ask for `--report`")),
+        };
+        let submission = Submission { brief: submit.brief, origin, model, confinement: submit.confinement };
+        let incoming = Incoming {
+            dedup: submit.dedup,
+            actor: submit.actor,
+            via: submit.via,
+            event: Event::Submitted(submission.clone()),
+        };
+        if !submit.credentials.0.is_empty() && submission.model.is_some() {
+            ports.secrets.put(secrets_scope(id), submit.credentials).await?;
+        }
+        self.core.open(id, incoming, &submission).await
+    }
+
+    /// Whether this installation can do what the brief asks for. Returns the model it would use.
+    async fn acceptable(&self, submit: &Submit) -> Result<Option<String>, Fault> {
+        let (ports, brief) = (&self.core.ports, &submit.brief);
+        if brief.goal.trim().is_empty() {
+            return Err(Fault::input("the brief has no goal").hint("say in a sentence what is wanted"));
+        }
+        if !(1..=16).contains(&brief.attempts) {
+            return Err(Fault::input(format!("{} attempts are asked for; 1 to 16 are possible", brief.attempts)));
+        }
+        let agent = ports.agents.find(&brief.agent.name)?;
+        if brief.agent.name == "command" && brief.agent.argv.is_empty() {
+            return Err(Fault::input("the `command` agent was given no program")
+                .hint("put it after `--`: `overnight run … --agent command -- ./codemod.sh`"));
+        }
+        if submit.confinement == Confinement::Confined && !ports.sandboxes.probe().confined {
+            return Err(Fault::environment("this machine cannot confine an agent")
+                .hint("`overnight doctor` says what is missing; `--unconfined` runs it with your own rights"));
+        }
+        match agent.model_need() {
+            ModelNeed::None => Ok(None),
+            ModelNeed::Required => {
+                let mut credentials = ports.secrets.get("home".to_owned()).await?;
+                credentials.0.extend(submit.credentials.0.clone());
+                let resolved = ports.gateways.resolve(brief.model.as_deref(), &credentials, &brief.budget)?;
+                Ok(Some(resolved.name))
+            }
+        }
     }
 
     /// Says something to a task. Resolves once it is durable. `Err` only when it could not be recorded (no such task, store failed).
     pub async fn say(&self, task: TaskId, said: Said) -> Result<Receipt, Fault> {
-        Err(Fault::bug(format!("not wired yet: {task} {}", said.dedup)))
+        if !said.event.is_said() {
+            return Err(Fault::bug(format!("{} is not for people to say", said.event.name())));
+        }
+        if !said.credentials.0.is_empty() && self.core.task(task).await?.model.is_some() {
+            self.core.ports.secrets.put(secrets_scope(task), said.credentials).await?;
+        }
+        let incoming =
+            Incoming { dedup: format!("h-{}", said.dedup), actor: said.actor, via: said.via, event: said.event };
+        self.core.apply(task, incoming).await
     }
 }

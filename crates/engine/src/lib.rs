@@ -4,7 +4,9 @@
 //! per task, one transaction per event, commands performed from committed rows only.
 #![forbid(unsafe_code)]
 
+pub mod embedded;
 pub mod handle;
+mod perform;
 pub mod ports;
 
 pub use handle::{Handle, Said, Submit};

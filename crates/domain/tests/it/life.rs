@@ -38,7 +38,8 @@ fn brief() -> Brief {
     Brief { goal: "mend it".to_owned(), ..Brief::default() }
 }
 
-const TO_REVIEW: [&str; 4] = ["workspace_ready", "turn_ended(finished)", "snapshot_taken(changed)", "checks_ran(green)"];
+const TO_REVIEW: [&str; 4] =
+    ["workspace_ready", "turn_ended(finished)", "snapshot_taken(changed)", "checks_ran(green)"];
 
 #[test]
 fn a_green_change_waits_for_its_person_and_lands() {
@@ -53,7 +54,8 @@ fn a_green_change_waits_for_its_person_and_lands() {
 
 #[test]
 fn red_goes_back_with_the_digest_and_the_second_same_failure_asks_for_another_approach() {
-    let mut task = story(brief(), &["workspace_ready", "turn_ended(finished)", "snapshot_taken(changed)", "checks_ran(red)"]);
+    let mut task =
+        story(brief(), &["workspace_ready", "turn_ended(finished)", "snapshot_taken(changed)", "checks_ran(red)"]);
     let fixes = |task: &Task| {
         task.in_flight.values().find_map(|command| match command {
             Command::StartTurn { prompt: domain::ports::agent::Prompt::Fix { again, digest, .. }, .. } => {
@@ -195,7 +197,8 @@ fn a_cancel_during_landing_waits_for_the_landing() {
 
 #[test]
 fn an_empty_change_is_nothing_to_do() {
-    let mut task = story(brief(), &["workspace_ready", "turn_ended(finished)", "snapshot_taken(empty)", "done(clean_up)"]);
+    let mut task =
+        story(brief(), &["workspace_ready", "turn_ended(finished)", "snapshot_taken(empty)", "done(clean_up)"]);
     assert_eq!(place(&task), "ended_nothing_to_do");
     assert!(matches!(tell(&mut task, "comment_added"), Receipt::Refused { .. }));
 }

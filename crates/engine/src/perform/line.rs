@@ -1,0 +1,100 @@
+//! The line between a running turn and its task.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use domain::{
+    event::Event,
+    ids::{AttemptKey, CommentId, TurnNo},
+    ports::{BoxFuture, agent},
+};
+use tokio::sync::mpsc;
+
+use crate::embedded::Interrupt;
+
+/// One turn's line. What the agent says leaves as events, in order.
+#[derive(Debug)]
+pub(crate) struct Line {
+    key: AttemptKey,
+    turn: TurnNo,
+    comments: Mutex<VecDeque<(CommentId, String)>>,
+    said: mpsc::UnboundedSender<Event>,
+    interrupt: Arc<Interrupt>,
+}
+
+impl Line {
+    pub fn new(
+        key: AttemptKey,
+        turn: TurnNo,
+        said: mpsc::UnboundedSender<Event>,
+        interrupt: Arc<Interrupt>,
+    ) -> Arc<Self> {
+        Arc::new(Self { key, turn, comments: Mutex::default(), said, interrupt })
+    }
+
+    pub fn push(&self, comment: CommentId, text: String) {
+        let mut comments = self.comments.lock().unwrap_or_else(PoisonError::into_inner);
+        if !comments.iter().any(|(id, _)| *id == comment) {
+            comments.push_back((comment, text));
+        }
+    }
+
+    fn say(&self, event: Event) {
+        // The performer has gone only when the turn is over: then there is nobody to tell.
+        let _ = self.said.send(event);
+    }
+}
+
+impl agent::Line for Line {
+    fn take_comments(&self) -> Vec<(CommentId, String)> {
+        self.comments.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    }
+
+    fn delivered(&self, comments: Vec<CommentId>, round: u32) {
+        let AttemptKey { attempt, .. } = self.key;
+        self.say(Event::CommentsDelivered { attempt, turn: self.turn, round, comments });
+    }
+
+    fn progress(&self, percent: Option<u8>, text: String) {
+        let text = text.chars().take(500).collect();
+        self.say(Event::Progressed { attempt: self.key.attempt, turn: self.turn, percent, text });
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupt.is_asked()
+    }
+
+    fn interrupted(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.interrupt.asked())
+    }
+}
+
+/// The lines of all running turns.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(Mutex<HashMap<AttemptKey, Arc<Line>>>);
+
+impl Lines {
+    pub fn get(&self, key: AttemptKey) -> Option<Arc<Line>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
+    /// Opens a line; it closes when the guard is dropped.
+    pub fn open(&self, line: Arc<Line>) -> OpenLine<'_> {
+        let key = line.key;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, line);
+        OpenLine { lines: self, key }
+    }
+}
+
+pub(crate) struct OpenLine<'a> {
+    lines: &'a Lines,
+    key: AttemptKey,
+}
+
+impl Drop for OpenLine<'_> {
+    fn drop(&mut self) {
+        self.lines.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}

@@ -1,0 +1,276 @@
+//! `StartTurn`: runs an agent until it stops, keeps its work every minute, and leaves nothing behind when cut off.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use domain::{
+    Fault,
+    attempt::{AttemptStatus, Stopping},
+    command::Command,
+    event::Event,
+    ids::{AttemptKey, AttemptNo, TurnNo},
+    ports::{
+        agent::{Agent, Hands, Mode, ModelNeed, Prompt, TurnConclusion, TurnEnd, TurnRequest},
+        model::{Access, Credentials},
+        sandbox::{Limits, Sandbox, SandboxSpec},
+        workspace::Prepared,
+    },
+    task::Status,
+};
+use tokio::sync::mpsc;
+
+use super::{
+    Job, Performed, clean_up::secrets_scope, instructions, line::Line, place, prepare_workspace::DIE_WITHIN,
+    take_snapshot,
+};
+use crate::embedded::{Incoming, Origin};
+
+/// How long an interrupted agent may take to end its turn by itself.
+const END_WITHIN: Duration = Duration::from_secs(20);
+/// The longest summary that an event carries; the whole text of a report is a blob.
+const SUMMARY_BYTES: usize = 8 << 10;
+
+pub(super) async fn perform(job: &Job<'_>, command: &Command) -> Result<Performed, Fault> {
+    let Command::StartTurn { attempt, turn, mode, prompt, max_rounds } = command else {
+        return Err(Fault::bug(format!("{} is not for this performer", command.name())));
+    };
+    let _place = tokio::select! {
+        place = place(&job.core.turns) => place?,
+        () = job.core.stopped() => return Ok(Performed::LeftForTheNextStart),
+    };
+    let turn = Turn { job, attempt: *attempt, no: *turn, mode: *mode };
+    let end = match turn.begin(prompt, *max_rounds).await? {
+        Begun::Running(running) => turn.follow(running).await?,
+        Begun::Ended(end) => Some(end),
+    };
+    match end {
+        Some(end) => turn.report(end).await,
+        None => Ok(Performed::LeftForTheNextStart),
+    }
+}
+
+struct Turn<'a> {
+    job: &'a Job<'a>,
+    attempt: AttemptNo,
+    no: TurnNo,
+    mode: Mode,
+}
+
+/// What a turn needs while it runs.
+struct Running {
+    agent: Arc<dyn Agent>,
+    request: TurnRequest,
+    hands: Hands,
+    sandbox: Arc<dyn Sandbox>,
+    line: Arc<Line>,
+    said: mpsc::UnboundedReceiver<Event>,
+}
+
+enum Begun {
+    Running(Box<Running>),
+    /// It cannot start, in a way that a person must mend.
+    Ended(TurnEnd),
+}
+
+impl Turn<'_> {
+    fn key(&self) -> AttemptKey {
+        self.job.key(self.attempt)
+    }
+
+    async fn begin(&self, prompt: &Prompt, max_rounds: u32) -> Result<Begun, Fault> {
+        let (job, ports) = (self.job, &self.job.core.ports);
+        let task = &job.task;
+        let commit = task.attempt(self.attempt).and_then(|attempt| attempt.snapshot.as_ref());
+        let commit = commit.map_or(&task.origin.base, |snapshot| &snapshot.commit).clone();
+        let prepared = ports.workspaces.prepare(task.origin.repository.clone(), self.key(), commit).await?;
+        if job.origin == Origin::Recovered {
+            // The kernel would let two lives write one workspace: make sure that the old one is over, then keep what it left.
+            ports.sandboxes.ensure_dead(prepared.lock.clone(), DIE_WITHIN).await?;
+            take_snapshot::snapshot(job, self.attempt, self.no, task.updated_at).await?;
+        }
+        let agent = ports.agents.find(&task.brief.agent.name)?;
+        let model = match (agent.model_need(), &task.model) {
+            (ModelNeed::None, _) => None,
+            (ModelNeed::Required, None) => return Ok(dead_end("the task has no model")),
+            (ModelNeed::Required, Some(model)) => {
+                let access = Access {
+                    key: self.key(),
+                    model: model.clone(),
+                    credentials: self.credentials().await?,
+                    budget: task.brief.budget,
+                };
+                match ports.gateways.model(access) {
+                    Ok(model) => Some(model),
+                    Err(fault) => return Ok(dead_end(&fault.to_string())),
+                }
+            }
+        };
+        let instructions = if self.no == TurnNo(1) { self.instructions().await? } else { Vec::new() };
+        let sandbox = ports.sandboxes.open(self.sandbox_spec(&prepared)).await?;
+        let interrupt = job.core.interrupt(task.id, job.id);
+        if self.is_stopping() {
+            interrupt.ask();
+        }
+        let (say, said) = mpsc::unbounded_channel();
+        let line = Line::new(self.key(), self.no, say, interrupt);
+        let request = TurnRequest {
+            key: self.key(),
+            turn: self.no,
+            mode: self.mode,
+            brief: Arc::new(task.brief.clone()),
+            checks: task.checks.iter().map(|check| check.command.clone()).collect(),
+            prompt: prompt.clone(),
+            instructions,
+            max_rounds,
+        };
+        let hands = Hands {
+            sandbox: Arc::clone(&sandbox),
+            model,
+            transcript: ports.transcripts.open(self.key()),
+            line: Arc::clone(&line) as Arc<dyn domain::ports::agent::Line>,
+        };
+        Ok(Begun::Running(Box::new(Running { agent, request, hands, sandbox, line, said })))
+    }
+
+    /// Follows a turn to its end. `None`: the engine stops; what was done is kept.
+    async fn follow(&self, running: Box<Running>) -> Result<Option<TurnEnd>, Fault> {
+        let Running { agent, request, hands, sandbox, line, mut said } = *running;
+        let core = self.job.core;
+        let interrupt = core.interrupt(self.job.task.id, self.job.id);
+        let _open = core.lines.open(Arc::clone(&line));
+        self.overtaken_comments(&line).await?;
+        drop(line);
+        let mut running = agent.run_turn(request, hands);
+        let overdue = deadline_after(&interrupt);
+        tokio::pin!(overdue);
+        let mut minute = tokio::time::interval(core.options.snapshot_every);
+        minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        minute.tick().await;
+        let end = loop {
+            tokio::select! {
+                biased;
+                Some(event) = said.recv() => self.say(event).await?,
+                end = &mut running => break end?,
+                () = core.stopped() => {
+                    drop(running);
+                    sandbox.kill().await;
+                    take_snapshot::snapshot(self.job, self.attempt, self.no, self.job.task.updated_at).await?;
+                    return Ok(None);
+                }
+                () = &mut overdue => {
+                    break TurnEnd { conclusion: TurnConclusion::Interrupted, summary: String::new(), rounds: 0 };
+                }
+                _ = minute.tick() => self.keep().await,
+            }
+        };
+        drop(running);
+        sandbox.kill().await;
+        while let Ok(event) = said.try_recv() {
+            self.say(event).await?;
+        }
+        Ok(Some(end))
+    }
+
+    /// A comment that was issued before this turn's line was open, and is not in its prompt.
+    async fn overtaken_comments(&self, line: &Line) -> Result<(), Fault> {
+        let task = self.job.core.task(self.job.task.id).await?;
+        for command in task.in_flight.values() {
+            if let Command::DeliverComment { attempt, comment, text } = command
+                && *attempt == self.attempt
+            {
+                line.push(*comment, text.clone());
+            }
+        }
+        let heard = task.attempt(self.attempt).map_or(0, |attempt| attempt.heard);
+        for comment in task.comments.iter().filter(|comment| comment.id.0 > heard) {
+            line.push(comment.id, comment.text.clone());
+        }
+        Ok(())
+    }
+
+    async fn say(&self, event: Event) -> Result<(), Fault> {
+        let dedup = match &event {
+            Event::CommentsDelivered { comments, .. } => format!("d-{}-{comments:?}", self.attempt),
+            _ => format!("p-{}-{}-{}", self.job.id, self.job.core.ports.store.epoch(), self.job.core.next_number()),
+        };
+        self.job.core.apply(self.job.task.id, Incoming::system(dedup, event)).await.map(drop)
+    }
+
+    /// The snapshot of a turn that goes on. Failing to take it fails no turn: the next minute and the turn's end try again.
+    async fn keep(&self) {
+        let at = self.job.task.updated_at;
+        if let Err(fault) = take_snapshot::snapshot(self.job, self.attempt, self.no, at).await {
+            tracing::warn!(attempt = %self.key(), %fault, "the running turn could not be snapshotted");
+        }
+    }
+
+    async fn report(&self, mut end: TurnEnd) -> Result<Performed, Fault> {
+        let report = match (self.mode, &end.conclusion) {
+            (Mode::Report, TurnConclusion::Finished) => {
+                Some(self.job.core.ports.blobs.put(Bytes::from(end.summary.clone().into_bytes())).await?)
+            }
+            _ => None,
+        };
+        cut(&mut end.summary, SUMMARY_BYTES);
+        Ok(Performed::Event(Event::TurnEnded { command: self.job.id, end, report }))
+    }
+
+    /// The task's own keys, and the installation's where the task has none.
+    async fn credentials(&self) -> Result<Credentials, Fault> {
+        let secrets = &self.job.core.ports.secrets;
+        let mut credentials = secrets.get("home".to_owned()).await?;
+        credentials.0.extend(secrets.get(secrets_scope(self.job.task.id)).await?.0);
+        Ok(credentials)
+    }
+
+    /// The repository's AGENTS.md, as the base has it.
+    async fn instructions(&self) -> Result<Vec<(String, String)>, Fault> {
+        let origin = &self.job.task.origin;
+        let text =
+            self.job.core.instructions.of(&self.job.core.ports.workspaces, &origin.repository, &origin.base).await?;
+        Ok(text.map(|text| (instructions::FILE.to_owned(), text.as_ref().to_owned())).into_iter().collect())
+    }
+
+    fn sandbox_spec(&self, prepared: &Prepared) -> SandboxSpec {
+        SandboxSpec {
+            root: prepared.root.clone(),
+            home: prepared.home.clone(),
+            readable: prepared.readable.clone(),
+            hidden: Vec::new(),
+            env: Vec::new(),
+            limits: Limits::default(),
+            lock: prepared.lock.clone(),
+            spill: prepared.spill.clone(),
+            confinement: self.job.task.confinement,
+        }
+    }
+
+    /// Whether this turn was asked to stop before the daemon started anew.
+    fn is_stopping(&self) -> bool {
+        let asked = self.job.task.attempt(self.attempt).is_some_and(|attempt| {
+            matches!(&attempt.status, AttemptStatus::Turning { stopping: Stopping::Asked { .. }, .. })
+        });
+        asked || matches!(self.job.task.status, Status::Closing { .. })
+    }
+}
+
+fn dead_end(why: &str) -> Begun {
+    let conclusion = TurnConclusion::DeadEnd { why: why.to_owned() };
+    Begun::Ended(TurnEnd { conclusion, summary: String::new(), rounds: 0 })
+}
+
+async fn deadline_after(interrupt: &crate::embedded::Interrupt) {
+    interrupt.asked().await;
+    tokio::time::sleep(END_WITHIN).await;
+}
+
+fn cut(text: &mut String, bytes: usize) {
+    if text.len() > bytes {
+        let mut end = bytes;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push_str("\n[…]");
+    }
+}
