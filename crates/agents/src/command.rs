@@ -1,0 +1,300 @@
+//! The agent `command`: a program of the person's choice, such as a script or a codemod, does the work. No model is needed.
+//!
+//! The program runs in the workspace once per turn. What is wanted stands on its standard input and in the file named by
+//! `OVERNIGHT_PROMPT_FILE`. It may print `[PROGRESS:75] text`, `[PROGRESS] text` and `[RESULT] text` on lines of their own;
+//! exit code 0 means done. Comments wait for the next turn, as a program cannot be told anything on the way.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use domain::{
+    Fault, FaultClass,
+    ports::{
+        BoxFuture,
+        agent::{Agent, EntryBody, Hands, Line, Mode, ModelNeed, TurnConclusion, TurnEnd, TurnRequest},
+        model::{Message, Part, Role},
+        sandbox::{Exec, Exit, Output, Process},
+    },
+};
+
+use crate::{
+    Options,
+    clip::{self, Room},
+    journal::{Journal, conclude},
+    prompts,
+};
+
+/// How often the output is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Bytes of output that go to the transcript while the program runs; of the rest the tail follows at the end.
+const LIVE: u64 = 32 * 1024;
+const PIECE: Room = Room { head: 32 * 1024, tail: 32 * 1024 };
+/// Of the output that tells why a program failed, or what it did when it gives no result.
+const LAST_WORDS: Room = Room { head: 0, tail: 2 * 1024 };
+/// Lines of result that are kept.
+const MAX_RESULTS: usize = 1_000;
+/// The longest line that is looked at for a mark.
+const MAX_LINE: usize = 8 * 1024;
+
+/// The agent `command`.
+#[derive(Debug)]
+pub(crate) struct Command {
+    options: Options,
+}
+
+impl Command {
+    pub fn new(options: Options) -> Self {
+        Self { options }
+    }
+
+    async fn run(&self, request: &TurnRequest, hands: &Hands) -> Result<TurnEnd, Fault> {
+        let mut begun = false;
+        for entry in hands.transcript.load().await?.into_iter().filter(|entry| entry.turn == request.turn) {
+            begun = true;
+            if let EntryBody::End { end } = entry.body {
+                return Ok(end);
+            }
+        }
+        let mut journal = Journal::new(&*hands.transcript, request.turn);
+        let (conclusion, words) = if begun {
+            // A program is like one long tool call: never run again by itself, as nobody knows how far it came.
+            failed("the program was cut off by a restart of Overnight; what it did until then is in the workspace")
+        } else if request.mode == Mode::Plan {
+            dead_end("a program cannot be asked for a plan: submit the task without one, or choose the agent `builtin`")
+        } else {
+            let prompt = prompts::opening(request, true);
+            let message = Message { role: Role::User, parts: vec![Part::Text { text: prompt.clone() }] };
+            journal.write(0, EntryBody::Prompt { message });
+            journal.settled().await?;
+            let comments = request.prompt.comments();
+            if !comments.is_empty() {
+                hands.line.delivered(comments.iter().map(|(id, _)| *id).collect(), 0);
+            }
+            self.work(request, hands, prompt.into(), &mut journal).await
+        };
+        journal.end(conclusion, words, 0).await
+    }
+
+    async fn work(&self, request: &TurnRequest, hands: &Hands, prompt: Bytes, journal: &mut Journal<'_>) -> Ending {
+        let argv = &request.brief.agent.argv;
+        let Some(program) = argv.first() else {
+            return dead_end(
+                "no program was named for the agent `command`: put it behind `--`, as in `-- cargo clippy --fix`",
+            );
+        };
+        let file = match keep_prompt(hands, prompt.clone()).await {
+            Ok(file) => file,
+            Err(why) => return failed(why),
+        };
+        let wall = request.brief.budget.wall_s.map(Duration::from_secs);
+        let variables = [
+            ("OVERNIGHT_TASK", request.key.task.to_string()),
+            ("OVERNIGHT_ATTEMPT", request.key.attempt.to_string()),
+            ("OVERNIGHT_TURN", request.turn.to_string()),
+            ("OVERNIGHT_PROMPT_FILE", file),
+        ];
+        let exec = Exec {
+            argv: argv.clone(),
+            cwd: None,
+            env: variables.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            stdin: prompt,
+            timeout: wall.map_or(self.options.program_timeout, |wall| wall.min(self.options.program_timeout)),
+        };
+        if hands.line.is_interrupted() {
+            return (TurnConclusion::Interrupted, String::new());
+        }
+        let mut process = match hands.sandbox.spawn(exec).await {
+            Ok(process) => process,
+            Err(fault) if matches!(fault.class, FaultClass::Input | FaultClass::NotFound) => {
+                return dead_end(fault.to_string());
+            }
+            Err(fault) => return failed(fault.to_string()),
+        };
+        let mut follower = Follower::default();
+        let exit = follow(&mut *process, hands, journal, &mut follower).await;
+        let output = process.output();
+        let last = clip::since(&output, 0, LAST_WORDS).text.trim().to_owned();
+        let words = match request.mode {
+            _ if !follower.results.is_empty() => follower.results.make_contiguous().join("\n"),
+            Mode::Report => clip::since(&output, 0, PIECE).text.trim().to_owned(),
+            Mode::Plan | Mode::Work => last.clone(),
+        };
+        let broke = |how: String| (TurnConclusion::Failed { why: format!("`{program}` {how}: {last}") }, words.clone());
+        match exit {
+            None => (TurnConclusion::Interrupted, words),
+            Some(Exit::Code(0)) => (TurnConclusion::Finished, words),
+            Some(Exit::Code(code)) => broke(format!("ended with exit code {code}")),
+            Some(Exit::Signal(signal)) => broke(format!("was killed by signal {signal}")),
+            Some(Exit::TimedOut) => broke("was killed because it ran for too long".to_owned()),
+            Some(Exit::NotStarted) => dead_end(format!(
+                "the program `{program}` was not found in the sandbox, or is not executable: name one that is in the repository \
+                 (as `./path`) or on the PATH there"
+            )),
+        }
+    }
+}
+
+impl Agent for Command {
+    fn model_need(&self) -> ModelNeed {
+        ModelNeed::None
+    }
+
+    fn run_turn(&self, turn: TurnRequest, hands: Hands) -> BoxFuture<'_, Result<TurnEnd, Fault>> {
+        Box::pin(async move { conclude(self.run(&turn, &hands).await) })
+    }
+}
+
+/// The turn's end as it came about: how, and the program's words on it.
+type Ending = (TurnConclusion, String);
+
+fn failed(why: impl Into<String>) -> Ending {
+    (TurnConclusion::Failed { why: why.into() }, String::new())
+}
+
+fn dead_end(why: impl Into<String>) -> Ending {
+    (TurnConclusion::DeadEnd { why: why.into() }, String::new())
+}
+
+/// Writes the prompt into the attempt's HOME, which only a process in the sandbox can, and says where it is.
+async fn keep_prompt(hands: &Hands, prompt: Bytes) -> Result<String, String> {
+    const SCRIPT: &str = r#"cat >"$HOME/prompt.md" && printf %s "$HOME/prompt.md""#;
+    let patience = Duration::from_secs(60);
+    let exec = Exec {
+        argv: ["sh", "-c", SCRIPT].map(str::to_owned).to_vec(),
+        cwd: None,
+        env: Vec::new(),
+        stdin: prompt,
+        timeout: patience,
+    };
+    let mut process = hands.sandbox.spawn(exec).await.map_err(|fault| fault.to_string())?;
+    let exit = process.wait(patience).await;
+    let printed = String::from_utf8_lossy(&process.output().head).into_owned();
+    match exit {
+        Some(Exit::Code(0)) => Ok(printed),
+        _ => Err(format!("the prompt could not be written into the sandbox's HOME: {}", printed.trim())),
+    }
+}
+
+/// Waits for the program's end while its output goes to the transcript and its marks to the line. `None`: it was interrupted.
+async fn follow(
+    process: &mut dyn Process,
+    hands: &Hands,
+    journal: &mut Journal<'_>,
+    follower: &mut Follower,
+) -> Option<Exit> {
+    let exit = loop {
+        let waited = tokio::select! {
+            biased;
+            exit = process.wait(LOOK_EVERY) => exit,
+            () = hands.line.interrupted() => {
+                process.kill().await;
+                break None;
+            }
+        };
+        if waited.is_some() {
+            break waited;
+        }
+        follower.look(&process.output(), &*hands.line, journal);
+    };
+    let output = process.output();
+    follower.look(&output, &*hands.line, journal);
+    follower.finish(&output, &*hands.line, journal);
+    exit
+}
+
+/// Reads along with a program's output.
+#[derive(Default)]
+struct Follower {
+    /// Bytes looked at for marks.
+    read: u64,
+    /// Bytes written to the transcript.
+    told: u64,
+    /// The last line so far, while it has no end.
+    line: String,
+    results: VecDeque<String>,
+    progress: Option<(Option<u8>, String)>,
+}
+
+impl Follower {
+    /// Takes in what is new: marks, and the first part of the output for the transcript.
+    fn look(&mut self, output: &Output, line: &dyn Line, journal: &mut Journal<'_>) {
+        if output.total == self.read {
+            return;
+        }
+        let news = clip::since(output, self.read, PIECE).text;
+        self.read = output.total;
+        let mut lines = news.split('\n');
+        self.line.push_str(lines.next().unwrap_or_default());
+        for next in lines {
+            self.mark();
+            next.clone_into(&mut self.line);
+        }
+        if self.line.len() > MAX_LINE {
+            self.line.clear();
+        }
+        self.tell(line);
+        if self.told < LIVE {
+            self.told = output.total;
+            journal.write(0, EntryBody::Output { text: news });
+        }
+    }
+
+    /// Takes in the last line, and writes the part of the output that was not written before.
+    fn finish(&mut self, output: &Output, line: &dyn Line, journal: &mut Journal<'_>) {
+        self.mark();
+        self.tell(line);
+        if self.told < output.total {
+            let text = clip::since(output, self.told, Room { head: 0, tail: PIECE.tail }).text;
+            self.told = output.total;
+            journal.write(0, EntryBody::Output { text });
+        }
+    }
+
+    /// Passes on how far the program is: the latest word only, as nobody reads a hundred a second.
+    fn tell(&mut self, line: &dyn Line) {
+        if let Some((percent, text)) = self.progress.take() {
+            line.progress(percent, text);
+        }
+    }
+
+    /// Understands the line that just ended.
+    fn mark(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        if let Some(result) = line.trim().strip_prefix("[RESULT]") {
+            self.results.push_back(result.trim().to_owned());
+            if self.results.len() > MAX_RESULTS {
+                self.results.pop_front();
+            }
+        } else if let Some(progress) = progress(line.trim()) {
+            self.progress = Some(progress);
+        }
+    }
+}
+
+/// Reads `[PROGRESS:75] text` and `[PROGRESS] text`.
+fn progress(line: &str) -> Option<(Option<u8>, String)> {
+    let rest = line.strip_prefix("[PROGRESS")?;
+    let (percent, text) = rest.split_once(']')?;
+    let percent = match percent {
+        "" => None,
+        _ => Some(percent.strip_prefix(':')?.trim().trim_end_matches('%').parse::<u8>().ok()?.min(100)),
+    };
+    Some((percent, text.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_lines_are_read_and_others_left_alone() {
+        let some = |percent, text: &str| Some((percent, text.to_owned()));
+        assert_eq!(progress("[PROGRESS:75] almost"), some(Some(75), "almost"));
+        assert_eq!(progress("[PROGRESS: 75%] almost"), some(Some(75), "almost"));
+        assert_eq!(progress("[PROGRESS] going"), some(None, "going"));
+        assert_eq!(progress("[PROGRESS:101]"), some(Some(100), ""));
+        for other in ["[PROGRESS:x] a", "[PROGRESSING] a", "PROGRESS a", "[PROGRESS", "a [PROGRESS] b"] {
+            assert_eq!(progress(other), None, "{other}");
+        }
+    }
+}

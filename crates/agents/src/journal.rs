@@ -1,0 +1,68 @@
+//! Writing a turn's transcript: in order, and waited for only where the next step depends on it.
+
+use std::collections::VecDeque;
+
+use domain::{
+    Fault,
+    ids::TurnNo,
+    ports::{
+        BoxFuture,
+        agent::{Entry, EntryBody, Transcript, TurnConclusion, TurnEnd},
+    },
+};
+
+use crate::clip;
+
+/// The longest summary in a turn's end, in bytes.
+const MAX_SUMMARY: usize = 8 * 1024;
+
+/// One turn's hand on its attempt's transcript.
+pub(crate) struct Journal<'a> {
+    transcript: &'a dyn Transcript,
+    turn: TurnNo,
+    pending: VecDeque<BoxFuture<'a, Result<(), Fault>>>,
+}
+
+impl<'a> Journal<'a> {
+    pub fn new(transcript: &'a dyn Transcript, turn: TurnNo) -> Self {
+        Self { transcript, turn, pending: VecDeque::new() }
+    }
+
+    /// Hands an entry to the transcript. It is on disk once [`Journal::settled`] returns.
+    pub fn write(&mut self, round: u32, body: EntryBody) {
+        self.pending.push_back(self.transcript.append(Entry { turn: self.turn, round, body }));
+    }
+
+    /// Waits until all that was written is durable. Can be dropped and called again.
+    pub async fn settled(&mut self) -> Result<(), Fault> {
+        while let Some(first) = self.pending.front_mut() {
+            let written = first.await;
+            self.pending.pop_front();
+            written?;
+        }
+        Ok(())
+    }
+
+    /// Writes the turn's end. A summary that is too long for it stands whole in a note just before it.
+    pub async fn end(&mut self, conclusion: TurnConclusion, summary: String, rounds: u32) -> Result<TurnEnd, Fault> {
+        let end = TurnEnd { conclusion, summary: clip::head(&summary, MAX_SUMMARY), rounds };
+        if summary.len() > MAX_SUMMARY {
+            self.write(rounds, EntryBody::Note { text: summary });
+        }
+        self.write(rounds, EntryBody::End { end: end.clone() });
+        self.settled().await?;
+        Ok(end)
+    }
+}
+
+/// What a fault means for the turn that met it: only a void lease is the caller's to handle.
+pub(crate) fn conclude(outcome: Result<TurnEnd, Fault>) -> Result<TurnEnd, Fault> {
+    outcome.or_else(|fault| match fault.class {
+        domain::FaultClass::Fenced => Err(fault),
+        _ => Ok(TurnEnd {
+            conclusion: TurnConclusion::Failed { why: fault.to_string() },
+            summary: String::new(),
+            rounds: 0,
+        }),
+    })
+}
