@@ -10,7 +10,6 @@ use std::{
 
 use domain::{
     Fault, FaultClass,
-    command::Command,
     event::{Envelope, Event, Receipt, Submission},
     ids::{Actor, CommandId, TaskId, Via},
     ports::store::{Commit, CommitFault},
@@ -21,7 +20,7 @@ use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 use super::{
     Options,
-    lanes::{Interrupt, Lanes, Origin},
+    lanes::{Interrupt, Lanes, Origin, Queued},
 };
 use crate::{
     Ports,
@@ -262,14 +261,14 @@ impl Core {
         }
         for (command_id, command) in issued {
             if !retired.contains(&command_id) {
-                self.dispatch(id, command_id, command, Origin::Issued);
+                self.dispatch(id, Queued { id: command_id, command, origin: Origin::Issued });
             }
         }
     }
 
     /// Puts a committed command into its lane.
-    pub fn dispatch(self: &Arc<Self>, task: TaskId, id: CommandId, command: Command, origin: Origin) {
-        self.lanes.push(self, task, id, command, origin);
+    pub fn dispatch(self: &Arc<Self>, task: TaskId, queued: Queued) {
+        self.lanes.push(self, task, queued);
     }
 
     pub fn interrupt(&self, task: TaskId, id: CommandId) -> Arc<Interrupt> {

@@ -79,11 +79,12 @@ impl Interrupt {
 
 type LaneKey = (TaskId, Option<AttemptNo>);
 
+/// A committed command on its way to its performer.
 #[derive(Debug)]
-struct Queued {
-    id: CommandId,
-    command: Command,
-    origin: Origin,
+pub(crate) struct Queued {
+    pub id: CommandId,
+    pub command: Command,
+    pub origin: Origin,
 }
 
 #[derive(Debug, Default)]
@@ -118,11 +119,10 @@ impl Lanes {
         }
     }
 
-    pub fn push(&self, core: &Arc<Core>, task: TaskId, id: CommandId, command: Command, origin: Origin) {
+    pub fn push(&self, core: &Arc<Core>, task: TaskId, queued: Queued) {
         if core.is_stopping() {
             return;
         }
-        let queued = Queued { id, command, origin };
         if matches!(queued.command, Command::Interrupt { .. } | Command::DeliverComment { .. }) {
             self.state().overtaking += 1;
             let core = Arc::clone(core);
@@ -135,7 +135,7 @@ impl Lanes {
         }
         let key = (task, queued.command.attempt());
         let mut state = self.state();
-        state.interrupts.entry((task, id)).or_default();
+        state.interrupts.entry((task, queued.id)).or_default();
         let new = !state.queues.contains_key(&key);
         state.queues.entry(key).or_default().push_back(queued);
         if new {

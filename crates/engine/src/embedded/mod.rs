@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::{
     core::{Core, Incoming},
-    lanes::{Interrupt, Origin},
+    lanes::{Interrupt, Origin, Queued},
 };
 use crate::{Handle, Ports};
 
@@ -57,7 +57,7 @@ impl Engine {
             tracing::info!(commands = rows.len(), "taking up what an earlier life left in the outbox");
         }
         for row in rows {
-            core.dispatch(row.task, row.id, row.command, Origin::Recovered);
+            core.dispatch(row.task, Queued { id: row.id, command: row.command, origin: Origin::Recovered });
         }
         let timers = tokio::spawn(timers::run(Arc::clone(&core)));
         let handle = Handle::new(Arc::clone(&core));

@@ -28,6 +28,7 @@ use crate::embedded::{Core, Origin};
 
 /// What performing came to.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is looked at once and thrown away")]
 pub(crate) enum Performed {
     Event(Event),
     /// The engine stops; the command's row stays, and the next start takes it up.
