@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     alphabet,
     brief::{Brief, Deliverable, Planning},
+    command::Command,
     event::{Envelope, Event, Receipt, Submission},
     ids::{Actor, RepositoryId, TaskId, Via},
     ports::{
@@ -87,8 +88,8 @@ fn signature(task: &Task) -> String {
         Status::Closing { outcome } | Status::Ended { outcome, .. } => outcome.word(),
         Status::Working | Status::AwaitingReview(_) | Status::Landing(_) => "",
     };
-    let commands: BTreeSet<&str> = task.in_flight.values().map(crate::command::Command::name).collect();
-    let timers: BTreeSet<&str> = task.timers.keys().map(crate::task::Timer::name).collect();
+    let foreground: BTreeSet<&str> =
+        task.in_flight.values().filter(|command| !is_background(command)).map(Command::name).collect();
     let details = attempt.map(|attempt| {
         let heard_all = attempt.heard as usize >= task.comments.len();
         let status = format!("{:?}", attempt.status);
@@ -99,12 +100,26 @@ fn signature(task: &Task) -> String {
         let ends = attempt_end(task);
         (heard_all, kind, cut, judged, empty, attempt.corrections, attempt.restarts, attempt.plan.is_some(), ends)
     });
-    let moves = match &task.status {
-        Status::Landing(landing) => landing.moves,
-        Status::Working | Status::AwaitingReview(_) | Status::Closing { .. } | Status::Ended { .. } => 0,
+    let landing = match &task.status {
+        Status::Landing(landing) => Some((landing.moves, landing.accepted.is_empty())),
+        Status::Working | Status::AwaitingReview(_) | Status::Closing { .. } | Status::Ended { .. } => None,
     };
     let ending = task.ending.is_some();
-    format!("{} {outcome} {commands:?} {timers:?} {details:?} {moves} {ending}", place(task))
+    format!("{} {outcome} {foreground:?} {details:?} {landing:?} {ending}", place(task))
+}
+
+/// What runs beside a task's life and never turns it.
+fn is_background(command: &Command) -> bool {
+    match command {
+        Command::Interrupt { .. } | Command::DeliverComment { .. } | Command::ReleaseWorkspace { .. } => true,
+        Command::PrepareWorkspace { .. }
+        | Command::StartTurn { .. }
+        | Command::TakeSnapshot { .. }
+        | Command::RunChecks { .. }
+        | Command::Land { .. }
+        | Command::CleanUp { .. }
+        | Command::Purge => false,
+    }
 }
 
 fn attempt_end(task: &Task) -> String {

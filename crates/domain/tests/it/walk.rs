@@ -48,11 +48,6 @@ fn every_reachable_state_has_an_owner_and_a_deadline_and_hears_people() {
     });
     assert!(steps > 1_000, "only {steps} steps were walked");
     assert!(arrows.len() > 60, "only {} arrows", arrows.len());
-}
-
-#[test]
-fn every_outcome_can_be_reached() {
-    let arrows = picture::walk(|_, _, _, _| {});
     for outcome in ["landed", "reported", "rejected", "failed", "canceled", "nothing_to_do"] {
         let place = format!("ended_{outcome}");
         assert!(arrows.iter().any(|arrow| arrow.to == place), "no arrow leads to {place}");
