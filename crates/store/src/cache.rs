@@ -24,7 +24,7 @@ impl CheckCache for Store {
             scope
                 .tx
                 .prepare_cached("INSERT OR REPLACE INTO check_cache (key, value) VALUES (?1, ?2)")?
-                .execute([key, value])?;
+                .execute([&key, &value])?;
             let youngest = scope.tx.last_insert_rowid();
             scope.tx.prepare_cached("DELETE FROM check_cache WHERE age <= ?1")?.execute([youngest - KEPT])?;
             Ok(())

@@ -12,6 +12,9 @@ pub(crate) enum Error {
     /// One row's content is damaged; the others are not touched by it.
     #[error("{row} cannot be read: {why}")]
     Unreadable { row: String, why: String },
+    /// SQLite gave up the whole transaction because one of its writes failed.
+    #[error("a failed write undid the ones it shared a transaction with")]
+    Undone,
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -19,6 +22,15 @@ pub(crate) enum Error {
 impl Error {
     pub fn unreadable(row: impl Into<String>, why: impl std::fmt::Display) -> Self {
         Self::Unreadable { row: row.into(), why: why.to_string() }
+    }
+
+    /// Whether the transaction came to nothing for want of space, so that a smaller one may still fit.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Undone => true,
+            Self::Sql(error) => error.sqlite_error_code() == Some(ErrorCode::DiskFull),
+            Self::Unreadable { .. } | Self::Fault(_) => false,
+        }
     }
 
     /// Told for the database at `file`.
@@ -29,6 +41,8 @@ impl Error {
                 Fault::environment(format!("{row} in {} cannot be read: {why}", file.display()))
                     .hint("only this row is damaged and everything else goes on; a backup of the file has it whole")
             }
+            Self::Undone => Fault::environment(format!("{}: {self}", file.display()))
+                .hint("free some disk space, or see the system's log; then try again"),
             Self::Sql(error) => sql(&error, file),
         }
     }

@@ -58,13 +58,13 @@ impl Ledger for Store {
     fn reserve(&self, reservation: Reservation) -> BoxFuture<'_, Result<Result<(), OverBudget>, Fault>> {
         let now = nanos(self.clock.now());
         self.writer.write(move |scope| {
-            let Reservation { id, key, amount, budget } = reservation;
+            let Reservation { id, key, amount, budget } = &reservation;
             let calls = calls(scope.tx, key.task)?;
-            if calls.iter().any(|call| call.id == id) {
+            if calls.iter().any(|call| call.id == *id) {
                 return Ok(Ok(()));
             }
             let (spend, open) = total(&calls);
-            if let Err(over) = allow(&budget, calls.len() as u64, (&spend, &open), &amount) {
+            if let Err(over) = allow(budget, calls.len() as u64, (&spend, &open), amount) {
                 return Ok(Err(over));
             }
             scope
@@ -89,7 +89,7 @@ impl Ledger for Store {
     fn settle(&self, settlement: Settlement) -> BoxFuture<'_, Result<(), Fault>> {
         let now = nanos(self.clock.now());
         self.writer.write(move |scope| {
-            let Settlement { id, key, model, usage, cost, estimated } = settlement;
+            let Settlement { id, key, model, usage, cost, estimated } = &settlement;
             scope
                 .tx
                 .prepare_cached(

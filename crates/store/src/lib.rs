@@ -53,8 +53,9 @@ pub struct Store {
     epoch: Epoch,
     next_task: AtomicU64,
     clock: Arc<dyn Clock>,
-    writer: Arc<Writer>,
+    /// Before the writer, so that its connection is the last to close: that one may tidy the write-ahead log away.
     readers: Readers,
+    writer: Arc<Writer>,
     bells: Arc<Bells>,
     files: Arc<Files>,
     seal: Arc<Seal>,

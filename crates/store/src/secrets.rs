@@ -1,4 +1,6 @@
 //! The port [`Secrets`]: values sealed with XChaCha20-Poly1305 under the home's own key, each bound to its scope and name.
+//!
+//! A forgotten value is overwritten in the database; its sealed form stays in the write-ahead log until that is used again.
 
 use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
 
@@ -35,7 +37,7 @@ impl Secrets for Store {
         };
         self.writer.write(move |request| {
             request.tx.prepare_cached("DELETE FROM secrets WHERE scope = ?1")?.execute([&scope])?;
-            for (name, nonce, sealed) in sealed {
+            for (name, nonce, sealed) in &sealed {
                 request
                     .tx
                     .prepare_cached("INSERT INTO secrets (scope, name, nonce, sealed) VALUES (?1, ?2, ?3, ?4)")?
@@ -67,7 +69,7 @@ impl Secrets for Store {
 
     fn forget(&self, scope: String) -> BoxFuture<'_, Result<(), Fault>> {
         self.writer.write(move |request| {
-            request.tx.prepare_cached("DELETE FROM secrets WHERE scope = ?1")?.execute([scope])?;
+            request.tx.prepare_cached("DELETE FROM secrets WHERE scope = ?1")?.execute([&scope])?;
             Ok(())
         })
     }

@@ -61,8 +61,9 @@ impl Transcripts for Store {
 struct Bound {
     key: AttemptKey,
     clock: Arc<dyn Clock>,
-    writer: Arc<Writer>,
+    // In this order, as in `Store`.
     readers: Readers,
+    writer: Arc<Writer>,
 }
 
 impl Transcript for Bound {

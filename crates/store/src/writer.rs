@@ -1,8 +1,9 @@
 //! The one writer: a thread that puts every change in order. All that is queued when it comes round shares one durable
 //! transaction (group commit), so a thousand tasks cost few more disk flushes than one.
 //!
-//! Each request runs inside a savepoint of its own: a refused one is undone without spoiling the others. Nobody is answered
-//! before the whole transaction is on disk. Every transaction first looks whether this process still owns the home.
+//! Each request runs inside a savepoint of its own: a refused one is undone without spoiling the others; where SQLite gives up
+//! the whole transaction for one (a full disk), each is tried again alone. Nobody is answered before the transaction is on
+//! disk. Every transaction first looks whether this process still owns the home.
 
 use std::{
     collections::BTreeSet,
@@ -55,15 +56,15 @@ impl Writer {
     }
 
     /// Queues `work` now, in the order of calls; the future only waits until it is durable (or undone, on `Err`). Work whose
-    /// future is dropped is done all the same.
+    /// future is dropped is done all the same. It may run twice, when the first transaction came to nothing.
     pub fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Scope<'_>) -> Result<T, Error> + Send + 'static,
+        work: impl FnMut(&mut Scope<'_>) -> Result<T, Error> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, Fault>> {
         let (answer, answered) = oneshot::channel();
         if let Some(queue) = &self.queue {
             // A send fails when the thread is gone; the request is dropped with its `answer`, and that is what we tell below.
-            let _ = queue.send(Box::new(Pending { work: Some(work), outcome: None, answer }));
+            let _ = queue.send(Box::new(Pending { work, outcome: None, answer }));
         }
         Box::pin(async move {
             answered.await.unwrap_or_else(|_| Err(Fault::bug("the store's writer thread has ended before its time")))
@@ -98,15 +99,17 @@ enum Ran {
 }
 
 struct Pending<T, W> {
-    work: Option<W>,
+    work: W,
     outcome: Option<Result<T, Error>>,
     answer: oneshot::Sender<Result<T, Fault>>,
 }
 
-impl<T: Send, W: FnOnce(&mut Scope<'_>) -> Result<T, Error> + Send> Request for Pending<T, W> {
+impl<T: Send, W: FnMut(&mut Scope<'_>) -> Result<T, Error> + Send> Request for Pending<T, W> {
     fn run(&mut self, scope: &mut Scope<'_>) -> Ran {
-        self.outcome = self.work.take().map(|work| work(scope));
-        if matches!(self.outcome, Some(Ok(_))) { Ran::Done } else { Ran::Refused }
+        let outcome = (self.work)(scope);
+        let ran = if outcome.is_ok() { Ran::Done } else { Ran::Refused };
+        self.outcome = Some(outcome);
+        ran
     }
 
     fn answer(self: Box<Self>, undone: Option<&Fault>, file: &Path) {
@@ -134,15 +137,24 @@ impl Desk {
         while let Ok(first) = requests.recv() {
             let mut batch = vec![first];
             batch.extend(requests.try_iter().take(BATCH - 1));
-            match self.transact(&mut batch) {
-                Ok(appended) => {
-                    batch.into_iter().for_each(|request| request.answer(None, &self.file));
-                    appended.into_iter().for_each(|task| self.bells.ring(task));
-                }
-                Err(error) => {
-                    let fault = error.into_fault(&self.file);
-                    batch.into_iter().for_each(|request| request.answer(Some(&fault), &self.file));
-                }
+            self.settle(batch);
+        }
+    }
+
+    fn settle(&mut self, mut batch: Vec<Box<dyn Request>>) {
+        match self.transact(&mut batch) {
+            Ok(appended) => {
+                // Bells first: one that is asked for after the answer rings for later entries only.
+                appended.into_iter().for_each(|task| self.bells.ring(task));
+                batch.into_iter().for_each(|request| request.answer(None, &self.file));
+            }
+            // Each alone: what fits is not refused because of a neighbor that does not.
+            Err(error) if error.is_full() && batch.len() > 1 => {
+                batch.into_iter().for_each(|request| self.settle(vec![request]));
+            }
+            Err(error) => {
+                let fault = error.into_fault(&self.file);
+                batch.into_iter().for_each(|request| request.answer(Some(&fault), &self.file));
             }
         }
     }
@@ -156,13 +168,7 @@ impl Desk {
             tx.prepare_cached("SAVEPOINT request")?.execute([])?;
             let ran = request.run(&mut Scope { tx: &tx, appended: &mut appended });
             if tx.is_autocommit() {
-                // SQLite gives up the whole transaction when the disk is full or fails; those already run are gone with it.
-                return Err(Fault::environment(format!(
-                    "{}: a failed write undid the ones it shared a transaction with",
-                    self.file.display()
-                ))
-                .hint("free some disk space, or see the system's log; then try again")
-                .into());
+                return Err(Error::Undone);
             }
             if ran == Ran::Refused {
                 tx.prepare_cached("ROLLBACK TO request")?.execute([])?;
@@ -219,23 +225,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_acknowledged_that_a_failed_neighbor_undid() {
+    async fn a_write_that_fills_the_disk_spoils_no_neighbor() {
         let directory = tempfile::tempdir().unwrap();
         let writer = cramped(directory.path());
-        // Held in the first request, so that the others are one batch for certain.
+        // The first is held back until the others are queued: those are one batch for certain.
         let (go, wait) = mpsc::channel::<()>();
         let held = writer.write(move |_| {
+            // Closed when it runs again.
             let _ = wait.recv();
             Ok(())
         });
         let replies = [insert(&writer, 100), insert(&writer, 1 << 20), insert(&writer, 100)];
-        go.send(()).unwrap();
+        drop(go);
         held.await.unwrap();
-        let mut kept = 0;
+        let mut classes = Vec::new();
         for reply in replies {
-            kept += i64::from(reply.await.is_ok());
+            classes.push(reply.await.map_err(|fault| fault.class));
         }
+        assert_eq!(classes, [Ok(()), Err(FaultClass::Environment), Ok(())]);
         let count = writer.write(|scope| Ok(scope.tx.query_row("SELECT count(*) FROM kept", [], |row| row.get(0))?));
-        assert_eq!(count.await, Ok(kept));
+        assert_eq!(count.await, Ok(2));
     }
 }

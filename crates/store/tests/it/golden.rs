@@ -1,0 +1,172 @@
+//! The stored form of events, held against files: one for each version that ever was.
+//!
+//! When this fails, the stored form has changed. Give it a new version (`EVENT_VERSION`), keep the old file and read it. A new
+//! kind of event alone is an addition: `OVERNIGHT_WRITE_GOLDEN=1` writes the file anew; see in its diff that only lines were added.
+
+use std::path::PathBuf;
+
+use domain::{
+    Fault,
+    check::{BlobId, CheckSpec, Judged, Risk, Verdict},
+    event::{EVENT_VERSION, Event},
+    ids::{AttemptNo, CommandId, CommentId, RequestId, TaskId, TurnNo},
+    ports::{
+        agent::{TurnConclusion, TurnEnd},
+        store::Store,
+        workspace::{DiffStat, Landing, Snapshot},
+    },
+    task::Timer,
+};
+use rusqlite::Connection;
+
+use crate::sample::{commit_id, envelope, open, submission, submit};
+
+#[tokio::test]
+async fn events_are_stored_as_in_the_golden_file_and_read_back() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    let events = every_event();
+    let (task, mut commit) = submit(TaskId(1), "event 1");
+    for (seq, event) in (1..).zip(&events) {
+        commit.expected_seq = seq - 1;
+        commit.envelope = envelope(seq, &format!("event {seq}"), event.clone());
+        commit.state.seq = seq;
+        commit.issued.clear();
+        store.commit(commit.clone()).await.unwrap();
+    }
+    let read = store.journal(task.id, 0, 1000).await.unwrap();
+    assert_eq!(read.iter().map(|event| event.envelope.event.clone()).collect::<Vec<_>>(), events);
+
+    let stored: String = Connection::open(home.path().join("overnight.db"))
+        .unwrap()
+        .prepare("SELECT envelope FROM events ORDER BY seq")
+        .unwrap()
+        .query_map([], |row| row.get::<_, String>(0))
+        .unwrap()
+        .map(|line| line.unwrap() + "\n")
+        .collect();
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/events-v{EVENT_VERSION}.jsonl"));
+    if std::env::var_os("OVERNIGHT_WRITE_GOLDEN").is_some() {
+        std::fs::write(&file, &stored).unwrap();
+    }
+    let golden = std::fs::read_to_string(&file).unwrap();
+    for (line, (stored, golden)) in (1..).zip(stored.lines().zip(golden.lines())) {
+        assert_eq!(stored, golden, "{}:{line}", file.display());
+    }
+    assert_eq!(stored.lines().count(), golden.lines().count(), "{}", file.display());
+}
+
+/// Every kind of event, and every kind of what is inside. A new kind does not compile here until `follows` knows it.
+fn every_event() -> Vec<Event> {
+    let mut events = vec![Event::Submitted(submission())];
+    while let Some(next) = follows(events.last().unwrap()) {
+        events.extend(next);
+    }
+    events
+}
+
+/// The examples of the kind after this one's.
+fn follows(event: &Event) -> Option<Vec<Event>> {
+    let command = CommandId(3);
+    let request = RequestId(2);
+    let (attempt, turn) = (AttemptNo(1), TurnNo(2));
+    let text = || "mind the docs".to_owned();
+    Some(match event {
+        Event::Submitted(_) => {
+            let detected =
+                vec![CheckSpec { name: "test".to_owned(), command: "make test".to_owned(), timeout_s: Some(60) }];
+            vec![Event::WorkspaceReady { command, detected }]
+        }
+        Event::WorkspaceReady { .. } => turn_ends(),
+        Event::TurnEnded { .. } => {
+            let stat = DiffStat { files: 1, added: 2, deleted: 3 };
+            vec![Event::SnapshotTaken { command, snapshot: Snapshot { commit: commit_id(7), empty: false, stat } }]
+        }
+        Event::SnapshotTaken { .. } => verdicts(),
+        Event::ChecksRan { .. } => landings(),
+        Event::LandingDone { .. } => vec![Event::Done { command }],
+        Event::Done { .. } => {
+            let fault = Fault::environment("the disk is full").hint("free some disk space");
+            vec![Event::CommandFailed { command, fault }]
+        }
+        Event::CommandFailed { .. } => {
+            vec![Event::CommentsDelivered { attempt, turn, round: 4, comments: vec![CommentId(1), CommentId(2)] }]
+        }
+        Event::CommentsDelivered { .. } => [Some(75), None]
+            .map(|percent| Event::Progressed { attempt, turn, percent, text: "tests are written".to_owned() })
+            .into(),
+        Event::Progressed { .. } => [
+            Timer::Command(command),
+            Timer::Person(request),
+            Timer::Rest(attempt),
+            Timer::Deadline,
+            Timer::Closing,
+            Timer::Purge,
+        ]
+        .map(|timer| Event::TimerFired { timer })
+        .into(),
+        Event::TimerFired { .. } => vec![Event::CommentAdded { text: text() }],
+        Event::CommentAdded { .. } => vec![Event::QuestionAnswered { request, answer: "the second".to_owned() }],
+        Event::QuestionAnswered { .. } => vec![Event::PlanApproved { request }],
+        Event::PlanApproved { .. } => vec![Event::PlanRefined { request, text: text() }],
+        Event::PlanRefined { .. } => {
+            let accept = vec![Risk::NotGreen, Risk::ProtectedPaths, Risk::MissingTests];
+            vec![Event::Approved { head: commit_id(7), accept }]
+        }
+        Event::Approved { .. } => vec![Event::Rejected { why: Some("not wanted any more".to_owned()) }],
+        Event::Rejected { .. } => vec![Event::CancelRequested { why: None }],
+        Event::CancelRequested { .. } => vec![Event::RetryRequested],
+        Event::RetryRequested => vec![Event::RestoreRequested],
+        Event::RestoreRequested => return None,
+    })
+}
+
+fn turn_ends() -> Vec<Event> {
+    let why = || "the provider refuses the key".to_owned();
+    [
+        TurnConclusion::Finished,
+        TurnConclusion::Asked { question: "Which one?".to_owned(), choices: vec!["the first".to_owned()] },
+        TurnConclusion::Interrupted,
+        TurnConclusion::OutOfBudget { why: why() },
+        TurnConclusion::OutOfRounds,
+        TurnConclusion::DeadEnd { why: why() },
+        TurnConclusion::Failed { why: why() },
+    ]
+    .map(|conclusion| {
+        let report = (conclusion == TurnConclusion::Finished).then(|| BlobId("a".repeat(64)));
+        let end = TurnEnd { conclusion, summary: "All is well — nearly.".to_owned(), rounds: 3 };
+        Event::TurnEnded { command: CommandId(3), end, report }
+    })
+    .into()
+}
+
+fn verdicts() -> Vec<Event> {
+    [Verdict::Green, Verdict::Red, Verdict::Inconclusive]
+        .map(|verdict| {
+            let judged = Judged {
+                verdict,
+                risks: if verdict == Verdict::Green { Vec::new() } else { vec![Risk::NotGreen] },
+                fingerprint: "f1".to_owned(),
+                digest: "test it_holds ... FAILED\n\u{1b}[31mleft: \"1\"".to_owned(),
+                detail: BlobId("b".repeat(64)),
+            };
+            Event::ChecksRan { command: CommandId(3), judged }
+        })
+        .into()
+}
+
+fn landings() -> Vec<Event> {
+    [
+        Landing::Landed { target: "main".to_owned(), commit: commit_id(8) },
+        Landing::LeftOnBranch {
+            branch: "overnight/T-1".to_owned(),
+            commit: commit_id(8),
+            hint: "git merge overnight/T-1".to_owned(),
+            why: "the work tree is not clean".to_owned(),
+        },
+        Landing::Moved { combined: commit_id(9), target_head: commit_id(10) },
+        Landing::Conflict { paths: vec!["src/lib.rs".to_owned()], target_head: commit_id(10) },
+    ]
+    .map(|landing| Event::LandingDone { command: CommandId(3), landing })
+    .into()
+}
