@@ -55,7 +55,7 @@ impl Command {
                 return Ok(end);
             }
         }
-        let mut journal = Journal::new(&*hands.transcript, request.turn);
+        let mut journal = Journal::new(hands, request);
         let (conclusion, words) = if begun {
             // A program is like one long tool call: never run again by itself, as nobody knows how far it came.
             failed("the program was cut off by a restart of Overnight; what it did until then is in the workspace")
@@ -66,13 +66,9 @@ impl Command {
             let message = Message { role: Role::User, parts: vec![Part::Text { text: prompt.clone() }] };
             journal.write(0, EntryBody::Prompt { message });
             journal.settled().await?;
-            let comments = request.prompt.comments();
-            if !comments.is_empty() {
-                hands.line.delivered(comments.iter().map(|(id, _)| *id).collect(), 0);
-            }
             self.work(request, hands, prompt.into(), &mut journal).await
         };
-        journal.end(conclusion, words, 0).await
+        journal.end(conclusion, &words, 0).await
     }
 
     async fn work(&self, request: &TurnRequest, hands: &Hands, prompt: Bytes, journal: &mut Journal<'_>) -> Ending {

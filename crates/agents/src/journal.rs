@@ -7,25 +7,32 @@ use domain::{
     ids::TurnNo,
     ports::{
         BoxFuture,
-        agent::{Entry, EntryBody, Transcript, TurnConclusion, TurnEnd},
+        agent::{Entry, EntryBody, Hands, Mode, Transcript, TurnConclusion, TurnEnd, TurnRequest},
     },
 };
 
 use crate::clip;
 
-/// The longest summary in a turn's end, in bytes.
+/// The longest summary of a turn's end, in bytes.
 const MAX_SUMMARY: usize = 8 * 1024;
+/// A report is the summary of its turn, and the end is the only place where it stands whole.
+const MAX_REPORT: usize = 256 * 1024;
 
 /// One turn's hand on its attempt's transcript.
 pub(crate) struct Journal<'a> {
     transcript: &'a dyn Transcript,
     turn: TurnNo,
+    max_summary: usize,
     pending: VecDeque<BoxFuture<'a, Result<(), Fault>>>,
 }
 
 impl<'a> Journal<'a> {
-    pub fn new(transcript: &'a dyn Transcript, turn: TurnNo) -> Self {
-        Self { transcript, turn, pending: VecDeque::new() }
+    pub fn new(hands: &'a Hands, request: &TurnRequest) -> Self {
+        let max_summary = match request.mode {
+            Mode::Plan | Mode::Work => MAX_SUMMARY,
+            Mode::Report => MAX_REPORT,
+        };
+        Self { transcript: &*hands.transcript, turn: request.turn, max_summary, pending: VecDeque::new() }
     }
 
     /// Hands an entry to the transcript. It is on disk once [`Journal::settled`] returns.
@@ -43,12 +50,9 @@ impl<'a> Journal<'a> {
         Ok(())
     }
 
-    /// Writes the turn's end. A summary that is too long for it stands whole in a note just before it.
-    pub async fn end(&mut self, conclusion: TurnConclusion, summary: String, rounds: u32) -> Result<TurnEnd, Fault> {
-        let end = TurnEnd { conclusion, summary: clip::head(&summary, MAX_SUMMARY), rounds };
-        if summary.len() > MAX_SUMMARY {
-            self.write(rounds, EntryBody::Note { text: summary });
-        }
+    /// Writes the turn's end, and waits for it.
+    pub async fn end(&mut self, conclusion: TurnConclusion, words: &str, rounds: u32) -> Result<TurnEnd, Fault> {
+        let end = TurnEnd { conclusion, summary: clip::head(words, self.max_summary), rounds };
         self.write(rounds, EntryBody::End { end: end.clone() });
         self.settled().await?;
         Ok(end)

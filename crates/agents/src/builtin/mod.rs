@@ -50,10 +50,8 @@ impl Builtin {
     async fn run(&self, request: &TurnRequest, hands: &Hands) -> Result<TurnEnd, Fault> {
         let entries = hands.transcript.load().await?;
         let mut talk = Conversation::rebuild(entries, request.turn);
-        // Told again, in case the word was lost with the process that wrote them.
-        if talk.opened {
-            acknowledge(hands, request.prompt.comments(), 0);
-        }
+        // Told again, in case the word was lost with the process that wrote them. (Those of the prompt need no word: whoever
+        // made the prompt knows.)
         for (round, ids) in &talk.heard {
             hands.line.delivered(ids.clone(), *round);
         }
@@ -61,10 +59,10 @@ impl Builtin {
             return Ok(end);
         }
 
-        let mut journal = Journal::new(&*hands.transcript, request.turn);
+        let mut journal = Journal::new(hands, request);
         let Some(model) = hands.model.as_deref() else {
             let why = "the built-in agent was started without a model".to_owned();
-            return journal.end(TurnConclusion::DeadEnd { why }, String::new(), 0).await;
+            return journal.end(TurnConclusion::DeadEnd { why }, "", 0).await;
         };
         let bench = Workbench::new(hands, request, self.options.command_timeout);
         Turn { options: self.options, request, hands, model, talk, journal, bench }.run().await
@@ -98,7 +96,7 @@ type Ending = (TurnConclusion, String);
 impl Turn<'_> {
     async fn run(mut self) -> Result<TurnEnd, Fault> {
         if !self.talk.opened {
-            self.open().await?;
+            self.open();
         }
         let (conclusion, words) = loop {
             let ending = if self.talk.awaits_results() { self.answer().await? } else { self.hear().await? };
@@ -108,19 +106,13 @@ impl Turn<'_> {
         };
         self.bench.clear().await;
         let words = if words.is_empty() { self.talk.last_words() } else { words };
-        self.journal.end(conclusion, words, self.talk.rounds).await
+        self.journal.end(conclusion, &words, self.talk.rounds).await
     }
 
-    async fn open(&mut self) -> Result<(), Fault> {
+    fn open(&mut self) {
         let message = user(prompts::opening(self.request, self.talk.messages.is_empty()));
         self.journal.write(0, EntryBody::Prompt { message: message.clone() });
         self.talk.push(message);
-        let comments = self.request.prompt.comments();
-        if !comments.is_empty() {
-            self.journal.settled().await?;
-            acknowledge(self.hands, comments, 0);
-        }
-        Ok(())
     }
 
     /// One model call: from the safe point before it until its reply is durable.
@@ -332,12 +324,6 @@ fn ended(conclusion: TurnConclusion) -> Option<Ending> {
 
 fn user(text: String) -> Message {
     Message { role: Role::User, parts: vec![Part::Text { text }] }
-}
-
-fn acknowledge(hands: &Hands, comments: &[(CommentId, String)], round: u32) {
-    if !comments.is_empty() {
-        hands.line.delivered(comments.iter().map(|(id, _)| *id).collect(), round);
-    }
 }
 
 /// Whether a provider's refusal says that the request is too long for the model, in any of the usual wordings.
