@@ -54,6 +54,7 @@ impl Files {
             _ => {}
         }
         make_directory(&new).map_err(|error| error::file("make", &new, &error))?;
+        // The directory's entries, those of the database's own files among them.
         fsync(home).map_err(|error| error::file("write", home, &error))?;
         Ok(Self { root, epoch, written: AtomicU64::new(0), shards: [const { AtomicBool::new(false) }; 256] })
     }

@@ -24,8 +24,8 @@ impl Error {
         Self::Unreadable { row: row.into(), why: why.to_string() }
     }
 
-    /// Whether the transaction came to nothing for want of space, so that a smaller one may still fit.
-    pub fn is_full(&self) -> bool {
+    /// Whether a whole transaction came to nothing because of one write in it, or of its size: smaller ones may go through.
+    pub fn may_fit_alone(&self) -> bool {
         match self {
             Self::Undone => true,
             Self::Sql(error) => error.sqlite_error_code() == Some(ErrorCode::DiskFull),

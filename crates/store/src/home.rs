@@ -1,7 +1,8 @@
 //! Opening a home: the directory, the database and its migrations, a new epoch, the sealing key.
 
 use std::{
-    fs::{DirBuilder, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
+    io::ErrorKind,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
     sync::{Arc, atomic::AtomicU64},
@@ -28,14 +29,14 @@ pub(crate) fn open(options: Options) -> Result<Store, Fault> {
     let Options { home, clock } = options;
     DirBuilder::new().recursive(true).mode(0o700).create(&home).map_err(|e| error::file("make", &home, &e))?;
     let file = home.join("overnight.db");
-    // Made here, because SQLite would make it readable for others; its companions take its mode.
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&file)
-        .map_err(|e| error::file("write", &file, &e))?;
+    // One opener at a time, until the end of this function: SQLite does not wait for a rival while a file becomes a WAL database.
+    let _opening = lock(&home.join("opening.lock"))?;
+    // Made here, because SQLite would make it readable for others; its companions take its mode. One that is there is not
+    // opened: closing it would drop the locks that SQLite holds on it in this process.
+    match writable().create_new(true).open(&file) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error::file("write", &file, &error)),
+        Ok(_) | Err(_) => {}
+    }
 
     let (connection, opened) = database(&file, &home).map_err(|error| error.into_fault(&file))?;
     let bells = Arc::<Bells>::default();
@@ -49,6 +50,20 @@ pub(crate) fn open(options: Options) -> Result<Store, Fault> {
         files: Arc::new(Files::open(&home, opened.epoch)?),
         seal: Arc::new(opened.seal),
     })
+}
+
+fn writable() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
+}
+
+/// Waits for the lock. Dropping the file, or the end of the process, releases it.
+fn lock(path: &Path) -> Result<File, Fault> {
+    let file =
+        writable().create(true).truncate(false).open(path).map_err(|error| error::file("write", path, &error))?;
+    file.lock().map_err(|error| error::file("lock", path, &error))?;
+    Ok(file)
 }
 
 struct Opened {
@@ -72,7 +87,6 @@ fn database(file: &Path, home: &Path) -> Result<(Connection, Opened), Error> {
     connection.pragma_update(None, "journal_size_limit", CHECKPOINT_PAGES * 4096)?;
     connection.set_prepared_statement_cache_capacity(64);
 
-    // One process at a time gets past here.
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     migrate(&tx, home)?;
     let epoch = tx.query_row("UPDATE home SET epoch = epoch + 1 RETURNING epoch", [], |row| number(row, "epoch"))?;

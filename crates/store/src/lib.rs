@@ -1,8 +1,8 @@
 //! What must outlive the process, in one directory: the journal, outbox, timers, projections, ledger and transcripts in SQLite
 //! (`overnight.db`), texts and files by content (`blobs/`), and the key that seals secrets (`secret.key`).
 //!
-//! [`Store`] implements every storing port of `domain`. Writes go through one thread ([`writer`]); reads run beside it
-//! ([`readers`]). Opening takes a new epoch: whoever had the home open before can read on, but writes nothing more.
+//! [`Store`] implements every storing port of `domain`. Writes go through one thread (`writer.rs`); reads run beside it
+//! (`readers.rs`). Opening takes a new epoch: whoever had the home open before can read on, but writes nothing more.
 #![forbid(unsafe_code)]
 
 mod bells;

@@ -149,7 +149,7 @@ impl Desk {
                 batch.into_iter().for_each(|request| request.answer(None, &self.file));
             }
             // Each alone: what fits is not refused because of a neighbor that does not.
-            Err(error) if error.is_full() && batch.len() > 1 => {
+            Err(error) if error.may_fit_alone() && batch.len() > 1 => {
                 batch.into_iter().for_each(|request| self.settle(vec![request]));
             }
             Err(error) => {

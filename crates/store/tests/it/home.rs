@@ -60,6 +60,33 @@ async fn an_older_epoch_reads_on_but_writes_nothing_more() {
 }
 
 #[tokio::test]
+async fn many_that_open_a_new_home_at_once_get_an_epoch_each_and_the_last_one_writes() {
+    let above = tempfile::tempdir().unwrap();
+    let home = above.path().join("home");
+    let openers: Vec<_> = (0..8)
+        .map(|_| {
+            std::thread::spawn({
+                let home = home.clone();
+                move || open(&home)
+            })
+        })
+        .collect();
+    let mut stores: Vec<_> = openers.into_iter().map(|opener| opener.join().unwrap()).collect();
+    stores.sort_by_key(|store| store.epoch());
+    let epochs: Vec<_> = stores.iter().map(|store| store.epoch().0).collect();
+    assert_eq!(epochs, [1, 2, 3, 4, 5, 6, 7, 8]);
+    for (n, store) in (1..).zip(&stores) {
+        let credentials = Credentials([("A".to_owned(), n.to_string())].into());
+        let put = Secrets::put(&**store, "home".to_owned(), credentials).await;
+        assert_eq!(put.is_ok(), n == 8);
+    }
+    // All have the same key.
+    for store in &stores {
+        assert_eq!(Secrets::get(&**store, "home".to_owned()).await.unwrap().get("A"), Some("8"));
+    }
+}
+
+#[tokio::test]
 async fn everything_in_a_home_is_for_its_owner_only() {
     let above = tempfile::tempdir().unwrap();
     let home = above.path().join("a/home");
@@ -179,5 +206,5 @@ fn in_a_read_only_home() {
     let Some(home) = std::env::var_os(READ_ONLY_HOME) else { return };
     let fault = refused(Path::new(&home));
     assert_eq!(fault.class, FaultClass::Environment);
-    assert!(fault.what.contains("overnight.db") && fault.to_string().contains("writable"), "{fault}");
+    assert!(fault.what.contains(home.to_str().unwrap()) && fault.to_string().contains("writable"), "{fault}");
 }
