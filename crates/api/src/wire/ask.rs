@@ -97,11 +97,6 @@ pub struct Retry {
     pub credentials: Credentials,
 }
 
-/// `POST /tasks/{id}/restore` → [`super::Spoken`]
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Restore {}
-
 /// `POST /tasks/{id}/pull` → [`super::Pulled`]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -145,3 +140,8 @@ pub struct ListQuery {
 
 /// Labels of a submitter: carried along, never interpreted.
 pub type Labels = BTreeMap<String, String>;
+
+/// `POST /tasks/{id}/restore` → [`super::Spoken`], `POST /shutdown` → [`super::Stopping`]: nothing to say.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}

@@ -27,8 +27,6 @@ pub struct LogLine {
     /// Where to go on after this line.
     pub cursor: String,
     pub at: Timestamp,
-    /// For people: one or more lines of plain text, as untrusted as what it quotes.
-    pub text: String,
     #[serde(flatten)]
     pub body: LogBody,
 }
@@ -37,9 +35,32 @@ pub struct LogLine {
 #[serde(rename_all = "snake_case", tag = "source")]
 pub enum LogBody {
     /// Of the journal.
-    Event { seq: u64, actor: Actor, event: Event, receipt: Receipt },
+    Event(Box<LogEvent>),
     /// Of a transcript.
-    Entry { attempt: AttemptNo, turn: TurnNo, round: u32, entry: EntryBody },
+    Entry(Box<LogEntry>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEvent {
+    pub seq: u64,
+    pub actor: Actor,
+    pub event: Event,
+    pub receipt: Receipt,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    pub attempt: AttemptNo,
+    pub turn: TurnNo,
+    /// 0 is before the first model call.
+    pub round: u32,
+    pub entry: EntryBody,
+}
+
+/// The first event of `GET /events` without `Last-Event-ID`, named `hello`: where the stream starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    pub position: u64,
 }
 
 /// Data of `GET /events`. As a server-sent event: `id` is `position`, `event` is `task`.
@@ -59,17 +80,23 @@ pub struct TaskEvent {
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum ExportLine {
     /// The first line.
-    Task { version: u32, task: Summary },
+    Task {
+        /// Of the events' stored form.
+        version: u32,
+        task: Box<Summary>,
+    },
     Event {
         position: u64,
         #[serde(flatten)]
-        envelope: Envelope,
+        envelope: Box<Envelope>,
         receipt: Receipt,
     },
     /// The checks' full word that the event before names as `detail`.
     Judgement { blob: BlobId, judgement: Judgement },
     /// The whole text of a report that the event before names.
     Report { blob: BlobId, text: String },
+    /// One of them cannot be read any more.
+    Unreadable { blob: BlobId, why: String },
     Entry {
         #[serde(with = "super::task_id")]
         task: TaskId,

@@ -11,10 +11,10 @@ pub mod log;
 pub mod problem;
 pub mod task;
 
-pub use ask::{Answer, Approve, Cancel, Comment, ListQuery, Plan, Pull, Reject, Restore, Retry, SetKey, Submit};
+pub use ask::{Answer, Approve, Cancel, Comment, Empty, ListQuery, Plan, Pull, Reject, Retry, SetKey, Submit};
 pub use brief::Brief;
 pub use house::{Agent, Agents, Doctor, Finding, Kept, Key, Keys, Status, Stopping, TaskCounts, Wall, Walls};
-pub use log::{ExportLine, Log, LogBody, LogLine, TaskEvent};
+pub use log::{ExportLine, Hello, Log, LogBody, LogEntry, LogEvent, LogLine, TaskEvent};
 pub use problem::Problem;
 pub use task::{Attempt, Inbox, Pulled, Said, Spoken, Submitted, Summary, Task, Tasks};
 

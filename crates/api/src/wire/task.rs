@@ -159,6 +159,8 @@ pub struct Attempt {
     pub progress: Option<Progress>,
     /// The delivered text of a report task.
     pub report: Option<String>,
+    /// Why `judgement` or `report` is missing although there was one.
+    pub unreadable: Option<String>,
     /// Seconds of turns and checks so far.
     pub worked_s: u64,
 }

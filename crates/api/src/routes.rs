@@ -1,0 +1,95 @@
+//! The table of routes, and what holds for all of them.
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderValue, Method, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, delete, get, post, put},
+};
+use domain::{Fault, FaultClass};
+
+use crate::{App, changes, door::Peer, events, export, house, keys, log, problem::Failure, speech, tasks, wire};
+
+/// One line of docs/api.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub method: &'static str,
+    /// Below `/api/v1`.
+    pub path: &'static str,
+}
+
+macro_rules! routes {
+    ($($method:ident $path:literal => $handler:path,)*) => {
+        /// Every route there is.
+        pub const ROUTES: &[Route] = &[$(Route { method: stringify!($method), path: $path }),*];
+
+        fn table() -> Router<App> {
+            Router::new()$(.route($path, $method($handler) as MethodRouter<App>))*
+        }
+    };
+}
+
+routes! {
+    post "/tasks" => tasks::submit,
+    get "/tasks" => tasks::list,
+    get "/inbox" => tasks::inbox,
+    get "/tasks/{id}" => tasks::show,
+    get "/tasks/{id}/diff" => changes::diff,
+    post "/tasks/{id}/pull" => changes::pull,
+    get "/tasks/{id}/log" => log::log,
+    get "/tasks/{id}/journal" => export::journal,
+    post "/tasks/{id}/comments" => speech::comment,
+    post "/tasks/{id}/answer" => speech::answer,
+    post "/tasks/{id}/plan" => speech::plan,
+    post "/tasks/{id}/approve" => speech::approve,
+    post "/tasks/{id}/reject" => speech::reject,
+    post "/tasks/{id}/cancel" => speech::cancel,
+    post "/tasks/{id}/retry" => speech::retry,
+    post "/tasks/{id}/restore" => speech::restore,
+    get "/blobs/{id}" => changes::blob,
+    get "/events" => events::events,
+    get "/status" => house::status,
+    get "/doctor" => house::doctor,
+    post "/shutdown" => house::shutdown,
+    get "/agents" => house::agents,
+    get "/keys" => keys::list,
+    get "/keys/{provider}" => keys::show,
+    put "/keys/{provider}" => keys::set,
+    delete "/keys/{provider}" => keys::forget,
+}
+
+pub(crate) fn router(app: App) -> Router {
+    let api = table().fallback(no_route).method_not_allowed_fallback(no_method);
+    Router::new().nest("/api/v1", api).fallback(no_route).layer(from_fn_with_state(app.clone(), guard)).with_state(app)
+}
+
+/// Lets in only whom the socket is for, and marks every answer.
+async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().and_then(|ConnectInfo(peer)| peer.uid);
+    let mut response = if app.people.lets_in(peer) {
+        next.run(request).await
+    } else {
+        let fault = Fault::input("this daemon belongs to another user of this machine")
+            .hint("start one of your own: any `overnight` command does it");
+        Failure::with(StatusCode::FORBIDDEN, fault).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(wire::VERSION_HEADER, HeaderValue::from_static(app.version));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+    response
+}
+
+async fn no_route(request: Request) -> Failure {
+    Fault::new(FaultClass::NotFound, format!("there is no route {}", request.uri().path()))
+        .hint("docs/api.md lists the routes; all are below /api/v1")
+        .into()
+}
+
+async fn no_method(method: Method, request: Request) -> Failure {
+    let fault = Fault::input(format!("{method} is not possible on {}", request.uri().path()))
+        .hint("docs/api.md lists the routes and their methods");
+    Failure::with(StatusCode::METHOD_NOT_ALLOWED, fault)
+}
