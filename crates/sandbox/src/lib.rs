@@ -1,1 +1,31 @@
-//! (room not furnished yet)
+//! Runs process trees confined: they see a workspace, a HOME of their own, the system's programs read-only, and nothing else
+//! of the host. Implements the port [`domain::ports::sandbox`].
+//!
+//! Four kinds of process take part. The **daemon** holds [`Sandboxes`]. It executes itself once as the **zygote**
+//! ([`zygote_main`]), small and with one thread. The zygote forks, for each sandbox at its first command, a **keeper** in
+//! fresh user, mount, PID, IPC and UTS namespaces, which builds the root file system and holds the sandbox's lock. The keeper
+//! forks, for each command, an **init** in a PID and mount namespace below its own, which starts the command, reaps, and
+//! reports. Every one of them ends, with all below it, when the socket to the daemon closes: that is how a kill, a dropped
+//! handle and the daemon's death are one case.
+//!
+//! Not walled off yet: the network (commands share the host's), memory and processor time.
+
+mod capture;
+mod files;
+mod init;
+mod keeper;
+mod link;
+mod lock;
+mod probe;
+mod process;
+mod root;
+mod sandbox;
+mod sandboxes;
+mod sys;
+mod tree;
+mod view;
+mod wire;
+mod zygote;
+
+pub use sandboxes::{Options, Sandboxes};
+pub use zygote::{ZYGOTE_ARGUMENT, zygote_main};

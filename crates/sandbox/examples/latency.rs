@@ -1,0 +1,129 @@
+//! What a command costs: `cargo run --release -p sandbox --example latency`. Prints medians and 95th percentiles, processor
+//! time of this process and its children, and memory.
+#![expect(clippy::unwrap_used, reason = "a measurement has nobody to report to")]
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use domain::ports::sandbox::{Confinement, Exec, Exit, Limits, Sandbox, SandboxSpec, Sandboxes as _};
+use sandbox::{Options, Sandboxes, ZYGOTE_ARGUMENT, zygote_main};
+
+const ROUNDS: usize = 400;
+
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some(ZYGOTE_ARGUMENT) {
+        zygote_main()
+    }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(measure());
+}
+
+fn exec(argv: &[&str]) -> Exec {
+    Exec {
+        argv: argv.iter().map(|&argument| argument.to_owned()).collect(),
+        cwd: None,
+        env: Vec::new(),
+        stdin: bytes::Bytes::new(),
+        timeout: Duration::from_secs(60),
+    }
+}
+
+async fn measure() {
+    let directory = std::env::temp_dir().join(format!("overnight-latency-{}", std::process::id()));
+    let sandboxes = Sandboxes::start(Options::from_env()).unwrap();
+    for wall in sandboxes.probe().walls {
+        println!("{:14} {:5} {}", wall.name, wall.stands, wall.note);
+    }
+    let open = async |name: String, confinement| -> Arc<dyn Sandbox> {
+        let base = directory.join(name);
+        fs::create_dir_all(base.join("root")).unwrap();
+        let spec = SandboxSpec {
+            root: base.join("root"),
+            home: base.join("home"),
+            readable: Vec::new(),
+            hidden: Vec::new(),
+            env: Vec::new(),
+            limits: Limits::default(),
+            lock: base.join("lock"),
+            spill: base.join("spill"),
+            confinement,
+        };
+        sandboxes.open(spec).await.unwrap()
+    };
+    for argv in [&["/bin/true"][..], &["sh", "-c", "echo hi"]] {
+        let mut times = Vec::new();
+        let before = processor();
+        for _ in 0..ROUNDS {
+            let begun = Instant::now();
+            Command::new(argv[0]).args(&argv[1..]).stdout(Stdio::null()).status().unwrap();
+            times.push(begun.elapsed());
+        }
+        report(&format!("plain {argv:?}"), times, processor() - before);
+        for confinement in [Confinement::Unconfined, Confinement::Confined] {
+            let sandbox = open(format!("{confinement:?}"), confinement).await;
+            let begun = Instant::now();
+            run(&*sandbox, argv).await;
+            println!("{confinement:?} first command of a sandbox: {:?}", begun.elapsed());
+            let mut times = Vec::new();
+            let before = processor();
+            for _ in 0..ROUNDS {
+                let begun = Instant::now();
+                run(&*sandbox, argv).await;
+                times.push(begun.elapsed());
+            }
+            // What namespaces cost when they go is paid after the command's end.
+            sandbox.kill().await;
+            report(&format!("{confinement:?} {argv:?}"), times, processor() - before);
+        }
+    }
+    let mut idle = Vec::new();
+    let begun = Instant::now();
+    for number in 0..100 {
+        let sandbox = open(format!("idle-{number}"), Confinement::Confined).await;
+        run(&*sandbox, &["/bin/true"]).await;
+        idle.push(sandbox);
+    }
+    println!("100 sandboxes opened, one command each: {:?}", begun.elapsed());
+    println!(
+        "proportional set size: this process {} kB; zygote and 100 keepers {} kB",
+        pss("latency"),
+        pss("overnight-")
+    );
+    drop(idle);
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+async fn run(sandbox: &dyn Sandbox, argv: &[&str]) {
+    let mut process = sandbox.spawn(exec(argv)).await.unwrap();
+    assert_eq!(process.wait(Duration::from_secs(60)).await, Some(Exit::Code(0)));
+}
+
+fn report(what: &str, mut times: Vec<Duration>, processor: Duration) {
+    times.sort();
+    let (median, late) = (times[times.len() / 2], times[times.len() * 95 / 100]);
+    println!("{what}: median {median:?}, 95% {late:?}, processor {:?} each", processor / ROUNDS as u32);
+}
+
+/// Busy time of the whole machine: keepers and what they reap are not this process's children.
+fn processor() -> Duration {
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    let fields: Vec<u64> =
+        stat.lines().next().unwrap().split_whitespace().skip(1).map(|n| n.parse().unwrap()).collect();
+    let busy: u64 = fields.iter().sum::<u64>() - fields[3] - fields[4];
+    Duration::from_millis(busy * 10)
+}
+
+/// Summed over all processes whose name starts so, in kB.
+fn pss(name: &str) -> u64 {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter(|entry| fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.starts_with(name)))
+        .filter_map(|entry| fs::read_to_string(entry.path().join("smaps_rollup")).ok())
+        .filter_map(|text| {
+            text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().split(' ').next()?.parse::<u64>().ok())
+        })
+        .sum()
+}

@@ -1,0 +1,205 @@
+//! The init of one command: the first process of its PID namespace. It starts the command, reaps what is orphaned, tells the
+//! daemon how the command ended, lives on while daemons of it do, and kills them all when the daemon lets go of it or dies.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt, unix::process::CommandExt},
+    path::{Path, PathBuf},
+    process::{self, Stdio, exit},
+};
+
+use rustix::{
+    fs::Access,
+    io::Errno,
+    net::SendFlags,
+    process::{Pid, Resource, Rlimit, WaitOptions},
+    thread::{CapabilitySet, CapabilitySets},
+};
+
+use crate::{
+    keeper::{self, Keeper},
+    root, sys,
+    tree::{self, Scope},
+    wire::{self, Command, ProcessLimits, Report},
+};
+
+/// One command to run, as it arrives at the keeper.
+#[derive(Debug)]
+pub struct Order {
+    control: OwnedFd,
+    output: OwnedFd,
+    command: OwnedFd,
+    stdin: Option<OwnedFd>,
+}
+
+impl Order {
+    /// From a packet's descriptors: control socket, output pipe, command, and standard input unless it is empty.
+    pub fn new(fds: Vec<OwnedFd>) -> Option<Self> {
+        let mut fds = fds.into_iter();
+        Some(Self { control: fds.next()?, output: fds.next()?, command: fds.next()?, stdin: fds.next() })
+    }
+
+    /// Tells the daemon that no process could be made for it.
+    pub fn refuse(&self, error: &io::Error) {
+        let errno = error.raw_os_error().unwrap_or_default();
+        report(&self.control, Report::Failed { stage: wire::START, errno, mount: 0 });
+    }
+}
+
+fn report(control: &OwnedFd, report: Report) {
+    // A daemon that is gone is noticed where the control socket is polled.
+    drop(wire::send(control, &report.encode(), &[], SendFlags::empty()));
+}
+
+/// Is the init of `order`'s command to its end.
+pub fn run(keeper: &Keeper, order: Order) -> ! {
+    let Order { control, output, command, stdin } = order;
+    let started = prepare(keeper, &command).and_then(|command| start(command, output, stdin));
+    match started {
+        Ok(first) => {
+            report(&control, Report::Started);
+            attend(keeper, &control, first)
+        }
+        Err(failure) => {
+            report(&control, failure);
+            exit(1)
+        }
+    }
+}
+
+fn failed(stage: u8) -> impl Fn(io::Error) -> Report {
+    move |error| Report::Failed { stage, errno: error.raw_os_error().unwrap_or_default(), mount: 0 }
+}
+
+fn prepare(keeper: &Keeper, command: &OwnedFd) -> Result<Command, Report> {
+    let refuse = |errno: Errno| failed(wire::PRIVILEGES)(errno.into());
+    rustix::thread::set_name(c"overnight-init").map_err(refuse)?;
+    match keeper.scope {
+        Scope::Namespace => {
+            root::mount_proc().map_err(failed(wire::ENTER_ROOT))?;
+            let none = CapabilitySet::empty();
+            let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+            rustix::thread::set_capabilities(None, sets).map_err(refuse)?;
+        }
+        Scope::Descendants => {
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(refuse)?;
+        }
+    }
+    rustix::process::setsid().map_err(refuse)?;
+    limit(keeper.spec.limits, keeper.scope).map_err(refuse)?;
+    let bytes = wire::read_memory_file(command).map_err(failed(wire::START))?;
+    let command = Command::decode(&bytes).ok_or_else(|| failed(wire::START)(io::ErrorKind::InvalidData.into()))?;
+    rustix::process::chdir(&command.cwd).map_err(|errno| Report::NoDirectory(errno.raw_os_error()))?;
+    Ok(command)
+}
+
+fn limit(limits: ProcessLimits, scope: Scope) -> rustix::io::Result<()> {
+    let set = |resource, most: Option<u64>| {
+        let Some(most) = most else { return Ok(()) };
+        let most = rustix::process::getrlimit(resource).maximum.map_or(most, |already| already.min(most));
+        rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+    };
+    set(Resource::Core, Some(0))?;
+    set(Resource::Nofile, limits.open_files)?;
+    set(Resource::Fsize, limits.file_bytes)?;
+    match scope {
+        // Counted within the user namespace, that is for this sandbox alone.
+        Scope::Namespace => set(Resource::Nproc, limits.processes),
+        // Would count every process of the user on the host.
+        Scope::Descendants => Ok(()),
+    }
+}
+
+fn start(command: Command, output: OwnedFd, stdin: Option<OwnedFd>) -> Result<Pid, Report> {
+    let not_started = |error: io::Error| match error.raw_os_error() {
+        Some(errno @ (libc::ENOENT | libc::EACCES | libc::ENOEXEC | libc::ENOTDIR | libc::ELOOP | libc::EISDIR)) => {
+            Report::NotStarted(errno)
+        }
+        _ => failed(wire::START)(error),
+    };
+    let path = command.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
+    let (name, arguments) = command.argv.split_first().ok_or(Report::NotStarted(libc::ENOENT))?;
+    let program = find(name, path.unwrap_or_default()).map_err(|errno| not_started(errno.into()))?;
+    let errors = output.try_clone().map_err(failed(wire::START))?;
+    // The program is a path, the directory is entered and the limits are set: the library can then start it without copying
+    // this process's page tables (posix_spawn). It also gives the signals their defaults.
+    let child = process::Command::new(program)
+        .arg0(name)
+        .args(arguments)
+        .env_clear()
+        .envs(command.env.iter().map(|(name, value)| (name, value)))
+        .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
+        .stdout(output)
+        .stderr(errors)
+        .process_group(0)
+        .spawn()
+        .map_err(not_started)?;
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Report::NotStarted(libc::ENOENT))
+}
+
+/// As a shell finds it: a name with a slash is a path, others are looked for in PATH.
+fn find(name: &OsStr, path: &OsStr) -> Result<PathBuf, Errno> {
+    if name.is_empty() {
+        return Err(Errno::NOENT);
+    }
+    if name.as_bytes().contains(&b'/') {
+        return Ok(PathBuf::from(name));
+    }
+    let mut missing = Errno::NOENT;
+    for directory in std::env::split_paths(path) {
+        // An empty entry is the working directory.
+        let candidate = if directory == Path::new("") { Path::new(".").join(name) } else { directory.join(name) };
+        match rustix::fs::access(&candidate, Access::EXEC_OK) {
+            Ok(()) if candidate.is_file() => return Ok(candidate),
+            Err(Errno::ACCESS) => missing = Errno::ACCESS,
+            _ => {}
+        }
+    }
+    Err(missing)
+}
+
+/// Reaps until nothing is left, or kills what is left once the daemon is gone.
+fn attend(keeper: &Keeper, control: &OwnedFd, first: Pid) -> ! {
+    loop {
+        let (let_go, signaled) = match keeper::wait(control, &keeper.signals) {
+            Ok(ready) => ready,
+            Err(Errno::INTR) => continue,
+            Err(_) => (true, false),
+        };
+        // The daemon never writes to the control socket: that it can be read is its end.
+        let terminated = signaled && sys::drain_signals(&keeper.signals);
+        if let_go || terminated {
+            tree::end(keeper.scope);
+            exit(0)
+        }
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == first => report(
+                    control,
+                    match (status.exit_status(), status.terminating_signal()) {
+                        (Some(code), _) => Report::Exited(code),
+                        (None, Some(signal)) => Report::Signaled(signal),
+                        // Stops are not asked for.
+                        (None, None) => continue,
+                    },
+                ),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(Errno::INTR) => break,
+                Err(_) => exit(0),
+            }
+        }
+    }
+}
+
+/// The names of an environment's variables must be unique: the last of each wins.
+pub fn merge(layers: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    let mut merged: Vec<(OsString, OsString)> = Vec::new();
+    for (name, value) in layers {
+        match merged.iter_mut().find(|(known, _)| *known == name) {
+            Some(known) => known.1 = value,
+            None => merged.push((name, value)),
+        }
+    }
+    merged
+}

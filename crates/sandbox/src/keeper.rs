@@ -1,0 +1,153 @@
+//! The keeper: the first process of a sandbox, forked from the zygote. It makes the sandbox's namespaces, forks an init for
+//! every command, and takes everything with it when the daemon lets go of it or dies.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    process::exit,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    net::{RecvFlags, SendFlags},
+    process::{DumpableBehavior, WaitOptions},
+};
+
+use crate::{
+    init, lock, root, sys,
+    tree::{self, Scope},
+    wire::{self, KeeperSpec, Report},
+    zygote::Identity,
+};
+
+/// Why a sandbox could not be made.
+struct Failure {
+    stage: u8,
+    mount: u16,
+    error: io::Error,
+}
+
+fn at(stage: u8) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure { stage, mount: 0, error }
+}
+
+/// What the keeper and the inits that it forks share.
+#[derive(Debug)]
+pub struct Keeper {
+    pub spec: KeeperSpec,
+    pub scope: Scope,
+    pub signals: OwnedFd,
+    /// Held locked for as long as this process or one of its inits lives.
+    #[expect(dead_code, reason = "it is held, not read")]
+    pub lock: OwnedFd,
+}
+
+/// Is the keeper until the daemon is gone or lets go of `link`.
+pub fn run(identity: Identity, link: OwnedFd, lock: OwnedFd, spec: OwnedFd) -> ! {
+    let keeper = match prepare(identity, lock, &spec) {
+        Ok(keeper) => keeper,
+        Err(Failure { stage, mount, error }) => {
+            let errno = error.raw_os_error().unwrap_or_default();
+            drop(wire::send(&link, &Report::Failed { stage, errno, mount }.encode(), &[], SendFlags::empty()));
+            exit(1)
+        }
+    };
+    drop(spec);
+    // Where the daemon is gone already, serving ends at once.
+    drop(wire::send(&link, &Report::Started.encode(), &[], SendFlags::empty()));
+    serve(keeper, link)
+}
+
+fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<Keeper, Failure> {
+    sys::set_children(sys::Children::Awaited);
+    let bytes = wire::read_memory_file(spec).map_err(at(wire::START))?;
+    let spec = KeeperSpec::decode(&bytes).ok_or_else(|| at(wire::START)(io::ErrorKind::InvalidData.into()))?;
+    rustix::thread::set_name(c"overnight-keep").map_err(|error| at(wire::START)(error.into()))?;
+    // While the host's /proc is still there to tell this process's number on the host.
+    lock::write_holder(&lock).map_err(at(wire::START))?;
+    let scope = match &spec.view {
+        Some(view) => {
+            map_user(identity).map_err(at(wire::USER_MAP))?;
+            // No user namespace below this one: it is how a process without privileges would reach the kernel's mount code.
+            // A kernel without this switch (or a read-only /proc/sys) leaves that door as it is on the host.
+            drop(fs::write("/proc/sys/user/max_user_namespaces", "0"));
+            let new = root::build(view).map_err(|(mount, error)| Failure { stage: wire::BUILD_ROOT, mount, error })?;
+            root::enter(&new).map_err(at(wire::ENTER_ROOT))?;
+            give_up_privileges().map_err(|error| at(wire::PRIVILEGES)(error.into()))?;
+            Scope::Namespace
+        }
+        None => {
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+                .map_err(|error| at(wire::START)(error.into()))?;
+            Scope::Descendants
+        }
+    };
+    let signals = sys::signal_fd().map_err(at(wire::START))?;
+    Ok(Keeper { spec, scope, signals, lock })
+}
+
+/// Maps the daemon's user to itself: files of the workspace keep their owner, and git's index stays warm.
+fn map_user(Identity { user, group }: Identity) -> io::Result<()> {
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
+}
+
+/// Everything that commands must not inherit, except the capabilities which the keeper itself needs to fork their inits.
+fn give_up_privileges() -> rustix::io::Result<()> {
+    rustix::system::sethostname(b"overnight")?;
+    sys::empty_bounding_set();
+    sys::leave_session_keyring();
+    rustix::thread::set_no_new_privs(true)?;
+    // The inits run as the same user as the commands: without this a command could trace its init.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
+fn serve(keeper: Keeper, link: OwnedFd) -> ! {
+    loop {
+        let (ordered, signaled) = match wait(&link, &keeper.signals) {
+            Ok(ready) => ready,
+            Err(Errno::INTR) => continue,
+            Err(_) => break,
+        };
+        if signaled {
+            if sys::drain_signals(&keeper.signals) {
+                break;
+            }
+            while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+        }
+        if ordered {
+            let fds = match wire::receive(&link, &mut [0; 1], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => break,
+                Ok((_, fds)) => fds,
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+                    continue;
+                }
+                Err(_) => break,
+            };
+            let Some(order) = init::Order::new(fds) else { break };
+            let flags = match keeper.scope {
+                Scope::Namespace => libc::CLONE_NEWPID | libc::CLONE_NEWNS,
+                Scope::Descendants => 0,
+            };
+            match sys::fork(flags) {
+                Ok(None) => {
+                    drop(link);
+                    init::run(&keeper, order)
+                }
+                Ok(Some(_)) => {}
+                Err(error) => order.refuse(&error),
+            }
+        }
+    }
+    tree::end(keeper.scope);
+    exit(0)
+}
+
+/// Waits until the first or the second can be read.
+pub fn wait(first: impl AsFd, second: impl AsFd) -> rustix::io::Result<(bool, bool)> {
+    let mut fds = [PollFd::new(&first, PollFlags::IN), PollFd::new(&second, PollFlags::IN)];
+    poll(&mut fds, None)?;
+    Ok((!fds[0].revents().is_empty(), !fds[1].revents().is_empty()))
+}

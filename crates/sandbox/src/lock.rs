@@ -1,0 +1,111 @@
+//! The lock file of a sandbox: locked for as long as a process tree of it lives, and telling who holds it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use domain::Fault;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+
+/// Opens the lock file and takes it together with the sandbox's other process trees. The lock lasts until every copy of the
+/// descriptor is closed.
+pub fn share(path: &Path) -> Result<OwnedFd, Fault> {
+    let told = |error: io::Error| {
+        Fault::environment(format!("cannot open the sandbox's lock file {}: {error}", path.display()))
+            .hint("make sure that Overnight's home can be written to")
+    };
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = file.map_err(told)?;
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(file.into()),
+        Err(Errno::WOULDBLOCK) => Err(Fault::transient(format!(
+            "the sandbox of {} is being cleared of an earlier life's processes",
+            path.display()
+        ))),
+        Err(errno) => Err(told(errno.into())),
+    }
+}
+
+/// Writes who holds the lock: the number on the host of this process and the time it started, in clock ticks since boot.
+pub fn write_holder(lock: &OwnedFd) -> io::Result<()> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let pid = stat.split(' ').next().unwrap_or_default();
+    let holder = format!("{pid} {}\n", start_time(&stat).unwrap_or_default());
+    rustix::fs::ftruncate(lock, 0)?;
+    rustix::io::pwrite(lock, holder.as_bytes(), 0)?;
+    Ok(())
+}
+
+/// Field 22 of `/proc/<pid>/stat`.
+fn start_time(stat: &str) -> Option<&str> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)
+}
+
+/// The process that wrote itself into the lock file, if it still is the same one and not a zombie.
+fn holder(lock: &File) -> Option<OwnedFd> {
+    let mut told = [0; 64];
+    let length = lock.read_at(&mut told, 0).ok()?;
+    let (pid, start) = std::str::from_utf8(&told[..length]).ok()?.trim_end().split_once(' ')?;
+    let open = pidfd_open(Pid::from_raw(pid.parse().ok()?)?, PidfdFlags::empty()).ok()?;
+    let mut stat = String::new();
+    File::open(format!("/proc/{pid}/stat")).ok()?.read_to_string(&mut stat).ok()?;
+    let dead = stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']));
+    (!dead && start_time(&stat) == Some(start)).then_some(open)
+}
+
+/// Blocks until no process tree holds the lock, asking them to end first, and killing them halfway to the deadline.
+pub fn wait_free(path: &Path, deadline: Duration) -> Result<(), Fault> {
+    let lock = match File::open(path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(Fault::environment(format!("cannot open the sandbox's lock file {}: {error}", path.display())));
+        }
+    };
+    let begun = Instant::now();
+    let mut pause = Duration::from_micros(200);
+    let mut asked = false;
+    loop {
+        let free = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        // A holder that was killed lets go of the lock a moment before the kernel has killed the last of its namespace; it is
+        // gone itself only after that.
+        let alive = holder(&lock);
+        if free {
+            if alive.is_none() {
+                return Ok(());
+            }
+            // Its closing is the unlock; take no lock while it may be waited for.
+            let _ = flock(&lock, FlockOperation::Unlock);
+        }
+        if let Some(alive) = alive {
+            let signal =
+                if begun.elapsed() * 2 > deadline { Some(Signal::KILL) } else { (!asked).then_some(Signal::TERM) };
+            asked = true;
+            if let Some(signal) = signal {
+                // One that is gone by now is what was asked for.
+                let _ = pidfd_send_signal(&alive, signal);
+            }
+        }
+        if begun.elapsed() >= deadline {
+            return Err(Fault::environment(format!(
+                "processes of an earlier life still run in the sandbox of {} after {deadline:?}",
+                path.display()
+            ))
+            .hint(format!("find them with `fuser -v {}` and end them", path.display())));
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,115 @@
+//! What this machine can enforce, found by doing it once.
+
+use std::{env, fs, path::Path, process, thread, time::Duration};
+
+use domain::{
+    Fault,
+    ports::sandbox::{Confinement, Exec, Exit, Limits, Probe, Sandbox as _, SandboxSpec, Wall},
+};
+
+use crate::sandboxes::Sandboxes;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs `true` in a sandbox. Blocks for some milliseconds.
+pub fn probe(sandboxes: &Sandboxes) -> Probe {
+    // On a thread and runtime of its own: the caller may be inside one, which must not be blocked on itself.
+    let tried = thread::scope(|scope| {
+        scope.spawn(|| attempt(sandboxes)).join().unwrap_or_else(|_| Err(Fault::bug("the trial of a sandbox panicked")))
+    });
+    let trouble = tried.err().map(|fault| fault.to_string());
+    let wall = |name: &str, note: &str| Wall {
+        name: name.to_owned(),
+        stands: trouble.is_none(),
+        note: trouble.clone().unwrap_or_else(|| note.to_owned()),
+    };
+    let root = rustix::process::geteuid().is_root();
+    let mut walls = vec![
+        wall(
+            "files",
+            "the home directory and Overnight's state are not seen; the system is read-only (mount namespace)",
+        ),
+        wall("processes", "no other process is seen or signaled (PID and IPC namespaces)"),
+        wall("privileges", "no capability, none gained by exec, no further user namespace (user namespace)"),
+    ];
+    let open = |name: &str, note: &str| Wall { name: name.to_owned(), stands: false, note: note.to_owned() };
+    walls.push(if root {
+        open("process count", "not limited, as Overnight runs as root: run it as an ordinary user")
+    } else {
+        wall("process count", "limited for each sandbox")
+    });
+    walls.push(open("memory", "not limited yet"));
+    walls.push(open("network", "commands share the host's network for now"));
+    Probe { confined: trouble.is_none(), walls }
+}
+
+fn attempt(sandboxes: &Sandboxes) -> Result<(), Fault> {
+    let directory = env::temp_dir().join(format!("overnight-probe-{}", process::id()));
+    let root = directory.join("root");
+    fs::create_dir_all(&root)
+        .map_err(|error| Fault::environment(format!("cannot make {} to try a sandbox: {error}", root.display())))?;
+    let tried = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::environment(format!("cannot try a sandbox: {error}")))
+        .and_then(|runtime| runtime.block_on(run_true(sandboxes, &directory)));
+    // Only the probe's own empty directories.
+    drop(fs::remove_dir_all(&directory));
+    tried
+}
+
+async fn run_true(sandboxes: &Sandboxes, directory: &Path) -> Result<(), Fault> {
+    let sandbox = sandboxes.open_untested(SandboxSpec {
+        root: directory.join("root"),
+        home: directory.join("home"),
+        readable: Vec::new(),
+        hidden: Vec::new(),
+        env: Vec::new(),
+        limits: Limits::default(),
+        lock: directory.join("lock"),
+        spill: directory.join("spill"),
+        confinement: Confinement::Confined,
+    })?;
+    let exec = Exec {
+        argv: vec!["true".to_owned()],
+        cwd: None,
+        env: Vec::new(),
+        stdin: bytes::Bytes::new(),
+        timeout: PATIENCE,
+    };
+    let mut process = sandbox.spawn(exec).await?;
+    let exit = process.wait(PATIENCE).await;
+    sandbox.kill().await;
+    match exit {
+        Some(Exit::Code(0)) => Ok(()),
+        other => Err(Fault::environment(format!("`true` in a sandbox ended with {other:?}"))),
+    }
+}
+
+/// How to mend a machine that refuses user namespaces, where one of the known switches is the cause.
+pub fn mend() -> Option<String> {
+    let is = |name: &str, value: &str| {
+        fs::read_to_string(Path::new("/proc/sys").join(name)).is_ok_and(|text| text.trim() == value)
+    };
+    if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
+        let program = env::current_exe().unwrap_or_else(|_| "/usr/bin/overnight".into());
+        return Some(format!(
+            "this system's AppArmor denies user namespaces; allow them to this program with a file \
+             /etc/apparmor.d/overnight of the line `profile overnight {} flags=(unconfined) {{ userns, }}`, loaded by \
+             `sudo apparmor_parser -r /etc/apparmor.d/overnight`, or to all with \
+             `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`",
+            program.display()
+        ));
+    }
+    if is("kernel/unprivileged_userns_clone", "0") {
+        return Some("`sudo sysctl -w kernel.unprivileged_userns_clone=1` allows user namespaces".to_owned());
+    }
+    if is("user/max_user_namespaces", "0") {
+        return Some("`sudo sysctl -w user.max_user_namespaces=15000` allows user namespaces".to_owned());
+    }
+    Path::new("/.dockerenv").exists().then(|| {
+        "in a container, namespaces need `--security-opt seccomp=unconfined --security-opt apparmor=unconfined \
+         --security-opt systempaths=unconfined`"
+            .to_owned()
+    })
+}

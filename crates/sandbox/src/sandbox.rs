@@ -1,0 +1,205 @@
+//! One sandbox as the daemon sees it.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use domain::{
+    Fault,
+    ports::{
+        BoxFuture,
+        sandbox::{self, Confinement, Exec, Exit, SandboxSpec, WORKSPACE_DIR},
+    },
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{
+    files::Files,
+    init,
+    link::Link,
+    lock, probe,
+    process::{Keeping, Process},
+    sandboxes::Zygote,
+    wire::{self, Command, KeeperSpec, Report},
+};
+
+/// How long a kill waits for what the kernel does at once.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Dropping it closes the link to its keeper, which kills everything in it.
+#[derive(Debug)]
+pub struct Sandbox {
+    zygote: Arc<Zygote>,
+    spec: SandboxSpec,
+    keeper_spec: KeeperSpec,
+    /// What every command's environment starts from, the spec's own variables included.
+    env: Vec<(OsString, OsString)>,
+    files: Files,
+    /// There is none before the first command and after a kill.
+    keeper: Mutex<Option<Arc<Link>>>,
+}
+
+impl Sandbox {
+    pub fn new(
+        zygote: Arc<Zygote>,
+        spec: SandboxSpec,
+        keeper_spec: KeeperSpec,
+        env: Vec<(OsString, OsString)>,
+    ) -> Self {
+        let files = Files::new(spec.root.clone());
+        Self { zygote, spec, keeper_spec, env, files, keeper: Mutex::new(None) }
+    }
+
+    /// The keeper, started when there is none.
+    async fn keeper(&self) -> Result<Arc<Link>, Fault> {
+        let mut slot = self.keeper.lock().await;
+        if let Some(keeper) = slot.as_ref() {
+            return Ok(keeper.clone());
+        }
+        let (ours, theirs) = wire::pair().map_err(|error| no_process(&error))?;
+        let zygote = self.zygote.clone();
+        let path = self.spec.lock.clone();
+        let spec = self.keeper_spec.encode();
+        let confined = self.keeper_spec.view.is_some();
+        let order = move || -> Result<(), Fault> {
+            let lock = lock::share(&path)?;
+            let spec = wire::memory_file(&spec).map_err(|error| no_process(&error))?;
+            zygote.order(u8::from(confined), &[theirs.as_fd(), lock.as_fd(), spec.as_fd()])
+        };
+        tokio::task::spawn_blocking(order).await.map_err(|error| Fault::bug(error.to_string()))??;
+        let keeper = Link::new(ours).map_err(|error| no_process(&error))?;
+        match keeper.report().await {
+            Some(Report::Started) => {}
+            Some(Report::Failed { stage, errno, mount }) => return Err(self.explain(stage, errno, mount)),
+            _ => return Err(Fault::transient("the sandbox's first process ended before it was ready")),
+        }
+        Ok(slot.insert(Arc::new(keeper)).clone())
+    }
+
+    fn explain(&self, stage: u8, errno: i32, mount: u16) -> Fault {
+        let error = io::Error::from_raw_os_error(errno);
+        let stage = wire::STAGES.get(usize::from(stage)).copied().unwrap_or("set up");
+        let mounts = self.keeper_spec.view.as_ref().map_or(&[][..], |view| &view.mounts);
+        let place = match usize::from(mount).checked_sub(1).and_then(|index| mounts.get(index)) {
+            Some(mount) => format!(" at {mount}"),
+            None => String::new(),
+        };
+        let fault = Fault::environment(format!("the sandbox could not {stage}{place}: {error}"));
+        match probe::mend() {
+            Some(mend) => fault.hint(mend),
+            None => fault,
+        }
+    }
+
+    async fn start(&self, exec: Exec) -> Result<Process, Fault> {
+        let deadline = Instant::now() + exec.timeout;
+        let refuse = |error: io::Error| no_process(&error);
+        let command = self.command(&exec)?;
+        let (control, theirs) = wire::pair().map_err(refuse)?;
+        let (output, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| refuse(errno.into()))?;
+        let command = wire::memory_file(&command.encode()).map_err(refuse)?;
+        let stdin = if exec.stdin.is_empty() { None } else { Some(wire::memory_file(&exec.stdin).map_err(refuse)?) };
+        let mut fds = vec![theirs.as_fd(), write.as_fd(), command.as_fd()];
+        fds.extend(stdin.as_ref().map(AsFd::as_fd));
+        let keeper = self.keeper().await?;
+        if keeper.send(&[0], &fds).await.is_err() {
+            // Somebody killed the keeper (the machine was out of memory, say): its sandbox is gone with it, and is made anew.
+            self.forget(&keeper).await;
+            self.keeper().await?.send(&[0], &fds).await.map_err(refuse)?;
+        }
+        drop((theirs, write, command, stdin));
+        let init = Link::new(control).map_err(refuse)?;
+        let not_started = match init.report().await {
+            Some(Report::Started) => None,
+            Some(Report::NotStarted(_)) => Some(Exit::NotStarted),
+            Some(Report::NoDirectory(errno)) => {
+                let cwd = exec.cwd.as_deref().unwrap_or(WORKSPACE_DIR);
+                let error = io::Error::from_raw_os_error(errno);
+                return Err(Fault::input(format!("cannot run in directory {cwd}: {error}")));
+            }
+            Some(Report::Failed { errno: libc::E2BIG, .. }) => {
+                return Err(Fault::input("the command is too long for the system (E2BIG)")
+                    .hint("write the long part to a file, or give it on standard input"));
+            }
+            Some(Report::Failed { stage, errno, mount }) => return Err(self.explain(stage, errno, mount)),
+            Some(Report::Exited(_) | Report::Signaled(_)) | None => {
+                return Err(Fault::transient("the sandbox was killed while a command was started in it"));
+            }
+        };
+        let keeping = Keeping { spill: self.spec.spill.clone(), limit: self.spec.limits.output_bytes };
+        Process::attend(init, output, keeping, deadline, not_started).map_err(refuse)
+    }
+
+    fn command(&self, exec: &Exec) -> Result<Command, Fault> {
+        if exec.argv.is_empty() {
+            return Err(Fault::input("a command needs at least a program"));
+        }
+        let texts = exec.argv.iter().chain(&exec.cwd).chain(exec.env.iter().flat_map(|(name, value)| [name, value]));
+        if let Some(text) = texts.into_iter().find(|text| text.contains('\0')) {
+            return Err(Fault::input(format!("a command cannot contain a NUL character: {text:?}")));
+        }
+        let cwd = Path::new(WORKSPACE_DIR).join(exec.cwd.as_deref().unwrap_or_default());
+        let own = exec.env.iter().map(|(name, value)| (name.into(), value.into()));
+        Ok(Command {
+            argv: exec.argv.iter().map(OsString::from).collect(),
+            env: init::merge(self.env.iter().cloned().chain(own)),
+            cwd: self.locate(cwd),
+        })
+    }
+
+    /// Where a path of the sandbox is for its processes: unconfined ones see the host's.
+    fn locate(&self, path: PathBuf) -> PathBuf {
+        match (self.spec.confinement, path.strip_prefix(WORKSPACE_DIR)) {
+            (Confinement::Unconfined, Ok(relative)) => self.spec.root.join(relative),
+            _ => path,
+        }
+    }
+
+    async fn forget(&self, dead: &Arc<Link>) {
+        let mut slot = self.keeper.lock().await;
+        if slot.as_ref().is_some_and(|keeper| Arc::ptr_eq(keeper, dead)) {
+            *slot = None;
+        }
+    }
+}
+
+fn no_process(error: &io::Error) -> Fault {
+    let fault = Fault::environment(format!("no process could be made for a sandbox: {error}"));
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => fault.hint("raise the limit on open files of the daemon (ulimit -n)"),
+        _ => fault,
+    }
+}
+
+impl sandbox::Sandbox for Sandbox {
+    fn spawn(&self, exec: Exec) -> BoxFuture<'_, Result<Box<dyn sandbox::Process>, Fault>> {
+        Box::pin(async move {
+            let process: Box<dyn sandbox::Process> = Box::new(self.start(exec).await?);
+            Ok(process)
+        })
+    }
+
+    fn files(&self) -> &dyn sandbox::Files {
+        &self.files
+    }
+
+    fn kill(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let mut slot = self.keeper.lock().await;
+            let Some(keeper) = slot.take() else { return };
+            keeper.let_go();
+            keeper.gone().await;
+            let path = self.spec.lock.clone();
+            let freed = tokio::task::spawn_blocking(move || lock::wait_free(&path, KILL_DEADLINE)).await;
+            if let Ok(Err(fault)) = freed {
+                tracing::error!(%fault, "a sandbox outlived its kill");
+            }
+        })
+    }
+}

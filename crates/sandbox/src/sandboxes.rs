@@ -1,0 +1,207 @@
+//! Opens sandboxes, and keeps the zygote that their keepers are forked from.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs, io,
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use domain::{
+    Fault,
+    ports::{
+        BoxFuture,
+        sandbox::{self, Confinement, Probe, SandboxSpec},
+    },
+};
+use rustix::net::SendFlags;
+
+use crate::{
+    lock, probe,
+    sandbox::Sandbox,
+    view::Host,
+    wire::{self, KeeperSpec, ProcessLimits},
+    zygote::ZYGOTE_ARGUMENT,
+};
+
+/// What the room needs to know of the machine and the program.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Program and arguments that end up in [`crate::zygote_main`].
+    pub zygote: Vec<OsString>,
+    /// The daemon's user's home. Hidden, except for the compilers and package caches in it.
+    pub home: Option<PathBuf>,
+    /// The daemon's PATH; a sandbox's is the part of it that is seen inside.
+    pub path: OsString,
+    /// Where cargo and rustup keep their things; `None` is below `home`.
+    pub cargo_home: Option<PathBuf>,
+    pub rustup_home: Option<PathBuf>,
+    /// Host paths that no sandbox may see, besides those of each spec.
+    pub hidden: Vec<PathBuf>,
+}
+
+impl Options {
+    /// As this process's environment has it, with this program's own executable as the zygote.
+    pub fn from_env() -> Self {
+        let path = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Self {
+            zygote: vec!["/proc/self/exe".into(), ZYGOTE_ARGUMENT.into()],
+            home: path("HOME"),
+            path: env::var_os("PATH").unwrap_or_default(),
+            cargo_home: path("CARGO_HOME"),
+            rustup_home: path("RUSTUP_HOME"),
+            hidden: Vec::new(),
+        }
+    }
+}
+
+/// Implements the port. Dropping it ends the zygote; sandboxes that are open live on until they are dropped.
+#[derive(Debug)]
+pub struct Sandboxes {
+    zygote: Arc<Zygote>,
+    host: Host,
+    probe: OnceLock<Probe>,
+}
+
+impl Sandboxes {
+    /// Starts the zygote and looks at what the host has to show. `Environment` when the zygote cannot be executed.
+    pub fn start(options: Options) -> Result<Arc<Self>, Fault> {
+        let host = Host::look(&options);
+        let zygote = Arc::new(Zygote { argv: options.zygote, running: Mutex::new(None) });
+        zygote.ready()?;
+        Ok(Arc::new(Self { zygote, host, probe: OnceLock::new() }))
+    }
+
+    /// Opens without asking whether the machine can confine.
+    pub(crate) fn open_untested(&self, mut spec: SandboxSpec) -> Result<Arc<Sandbox>, Fault> {
+        spec.root = absolute(&spec.root)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&spec.home).map_err(|error| {
+            Fault::environment(format!("cannot make the sandbox's home {}: {error}", spec.home.display()))
+        })?;
+        spec.home = absolute(&spec.home)?;
+        let confined = spec.confinement == Confinement::Confined;
+        let view = if confined { Some(self.host.view(&spec)?) } else { None };
+        let limits = ProcessLimits {
+            processes: spec.limits.processes,
+            open_files: spec.limits.open_files,
+            file_bytes: spec.limits.file_bytes,
+        };
+        let env = self.host.environment(&spec);
+        Ok(Arc::new(Sandbox::new(self.zygote.clone(), spec, KeeperSpec { view, limits }, env)))
+    }
+
+    fn open_tested(&self, spec: SandboxSpec) -> Result<Arc<dyn sandbox::Sandbox>, Fault> {
+        if spec.confinement == Confinement::Confined {
+            let probe = self.probe.get_or_init(|| probe::probe(self));
+            if let Some(wall) = probe.walls.iter().find(|_| !probe.confined) {
+                return Err(Fault::environment(format!("this machine cannot confine processes: {}", wall.note))
+                    .hint("mend that, or say --unconfined to run the agent with all of your own user's rights"));
+            }
+        }
+        let sandbox: Arc<dyn sandbox::Sandbox> = self.open_untested(spec)?;
+        Ok(sandbox)
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Fault> {
+    fs::canonicalize(path)
+        .map_err(|error| Fault::environment(format!("cannot find the sandbox's {}: {error}", path.display())))
+}
+
+impl sandbox::Sandboxes for Sandboxes {
+    fn probe(&self) -> Probe {
+        self.probe.get_or_init(|| probe::probe(self)).clone()
+    }
+
+    fn open(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Arc<dyn sandbox::Sandbox>, Fault>> {
+        // A few file system calls, except for the first time, when the machine is tried out (some milliseconds).
+        Box::pin(async move { self.open_tested(spec) })
+    }
+
+    fn ensure_dead(&self, lock: PathBuf, deadline: Duration) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || lock::wait_free(&lock, deadline))
+                .await
+                .map_err(|error| Fault::bug(error.to_string()))?
+        })
+    }
+}
+
+/// The zygote, started anew when it has died.
+#[derive(Debug)]
+pub struct Zygote {
+    argv: Vec<OsString>,
+    running: Mutex<Option<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    socket: Option<OwnedFd>,
+    child: Child,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It ends when its socket closes, and is reaped here.
+        self.socket = None;
+        drop(self.child.wait());
+    }
+}
+
+impl Zygote {
+    /// Makes sure that it runs. Blocks for as long as executing a program takes.
+    fn ready(&self) -> Result<(), Fault> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.is_none() {
+            *running = Some(self.execute()?);
+        }
+        Ok(())
+    }
+
+    fn execute(&self) -> Result<Running, Fault> {
+        let (program, arguments) =
+            self.argv.split_first().ok_or_else(|| Fault::bug("no zygote program is configured"))?;
+        let fault = |error: io::Error| {
+            Fault::environment(format!("cannot start the sandbox zygote {}: {error}", program.display()))
+        };
+        let (socket, theirs) = wire::pair().map_err(fault)?;
+        // Its environment would be every keeper's: it gets none.
+        let child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .current_dir("/")
+            .spawn()
+            .map_err(fault)?;
+        Ok(Running { socket: Some(socket), child })
+    }
+
+    /// Orders a keeper. Blocks while the zygote has many orders before this one.
+    pub fn order(&self, order: u8, fds: &[BorrowedFd<'_>]) -> Result<(), Fault> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = None;
+        // A second time where the one that ran has died meanwhile.
+        for _ in 0..2 {
+            let zygote = match running.as_ref() {
+                Some(zygote) => zygote,
+                None => running.insert(self.execute()?),
+            };
+            let Some(socket) = &zygote.socket else { continue };
+            match wire::send(socket, &[order], fds, SendFlags::empty()) {
+                Ok(()) => return Ok(()),
+                Err(error) => last = Some(error),
+            }
+            *running = None;
+        }
+        let why = last.map_or_else(String::new, |error| error.to_string());
+        Err(Fault::transient(format!("the sandbox zygote died twice: {why}")))
+    }
+}

@@ -1,0 +1,124 @@
+//! The system calls that have no safe wrapper elsewhere. The only file of the project with `unsafe`.
+#![expect(unsafe_code, reason = "raw system calls; each block says why it is sound")]
+
+use std::{
+    io, mem,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    ptr,
+};
+
+use rustix::process::Pid;
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Forks with `clone` flags (`CLONE_NEW*`). `None` in the child. Only for a process with one thread: the child goes on with
+/// a copy of this one's memory and may then do whatever its parent could.
+pub fn fork(flags: libc::c_int) -> io::Result<Option<Pid>> {
+    // SAFETY: a null stack and no CLONE_VM make this a fork: the child has its own copy of the address space, and as the
+    // caller has one thread, no lock in it is held by a thread that does not exist in the child.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags | libc::SIGCHLD), 0, 0, 0, 0) };
+    match pid {
+        0 => Ok(None),
+        _ if pid > 0 => Ok(Pid::from_raw(i32::try_from(pid).unwrap_or(0))),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Kills every process of this PID namespace but its init; the caller must be that init.
+pub fn kill_namespace() {
+    // SAFETY: `kill` touches no memory. It fails only when there is nothing to kill.
+    unsafe { libc::kill(-1, libc::SIGKILL) };
+}
+
+/// Blocks SIGCHLD and SIGTERM and makes them readable instead.
+pub fn signal_fd() -> io::Result<OwnedFd> {
+    // SAFETY: `set` is initialised by `sigemptyset` before use and outlives the calls; the returned descriptor is ours alone.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        if libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// Takes the pending signals from a [`signal_fd`]; whether SIGTERM was among them.
+pub fn drain_signals(fd: &OwnedFd) -> bool {
+    const SIZE: usize = mem::size_of::<libc::signalfd_siginfo>();
+    let mut terminated = false;
+    let mut buffer = [0u8; SIZE];
+    while rustix::io::read(fd, &mut buffer) == Ok(SIZE) {
+        // `ssi_signo` is the first field, a native u32.
+        terminated |= buffer[..4] == (libc::SIGTERM as u32).to_ne_bytes();
+    }
+    terminated
+}
+
+/// How a process takes the end of its children.
+#[derive(Clone, Copy, Debug)]
+pub enum Children {
+    /// The kernel reaps them.
+    Forgotten,
+    /// They wait to be reaped.
+    Awaited,
+}
+
+pub fn set_children(how: Children) {
+    let action = match how {
+        Children::Forgotten => libc::SIG_IGN,
+        Children::Awaited => libc::SIG_DFL,
+    };
+    // SAFETY: both dispositions are constants of the system, no handler code is installed.
+    unsafe { libc::signal(libc::SIGCHLD, action) };
+}
+
+/// Takes every capability out of the bounding set, so that no exec can gain one, not even of user 0.
+pub fn empty_bounding_set() {
+    for capability in 0..64 {
+        // SAFETY: `prctl` with PR_CAPBSET_DROP takes integers only. It fails on numbers this kernel does not know.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+            break;
+        }
+    }
+}
+
+/// Leaves the session keyring of whoever started the daemon.
+pub fn leave_session_keyring() {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: a null name asks for a new anonymous keyring. A kernel without keyrings has none to leave.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, 0, 0, 0, 0) };
+}
+
+/// Gives up all supplementary groups; needs CAP_SETGID.
+pub fn drop_groups() {
+    // SAFETY: a length of zero reads nothing through the pointer.
+    unsafe { libc::setgroups(0, ptr::null()) };
+}
+
+/// Sets `MOUNT_ATTR_*` flags on a mount.
+pub fn set_mount_attributes(mount: impl AsFd, attributes: u64, recursive: libc::c_int) -> io::Result<()> {
+    let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the path is an empty C string, `attr` lives through the call and its size is given.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            &raw const attr,
+            mem::size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has tokio watch a descriptor. Must be called within its runtime.
+pub fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is one open descriptor, always the same, until it is dropped together with the `AsyncFd`.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
+}

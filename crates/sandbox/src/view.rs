@@ -1,0 +1,265 @@
+//! What a sandbox shows of the host: the system and the compilers read-only, the workspace and a HOME of its own.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fmt, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use domain::{
+    Fault,
+    ports::sandbox::{Confinement, HOME_DIR, SandboxSpec, WORKSPACE_DIR},
+};
+use rustix::fs::Access as Right;
+
+use crate::{
+    init,
+    sandboxes::Options,
+    wire::{Access, Hidden, Mount, View},
+};
+
+/// Top-level directories of a system without anybody's data, where they exist.
+const SYSTEM: [&str; 10] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix"];
+
+/// Compilers, tools and package caches below the user's home. Never a place where credentials are kept.
+const TOOLS: [&str; 11] = [
+    ".pyenv",
+    ".nvm",
+    ".volta",
+    ".local/share/uv",
+    ".local/share/pnpm",
+    ".bun",
+    "go",
+    ".sdkman",
+    ".asdf",
+    ".local/bin",
+    "bin",
+];
+
+/// Which variable tells a tool where it is, as HOME does not.
+const TOOL_VARIABLES: [(&str, &str); 5] = [
+    ("PYENV_ROOT", ".pyenv"),
+    ("NVM_DIR", ".nvm"),
+    ("VOLTA_HOME", ".volta"),
+    ("SDKMAN_DIR", ".sdkman"),
+    ("ASDF_DATA_DIR", ".asdf"),
+];
+
+const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+
+/// How deep secrets are looked for in the system's directories.
+const SECRET_DEPTH: usize = 3;
+
+/// The host, looked at once.
+#[derive(Debug)]
+pub struct Host {
+    /// What every sandbox shows.
+    shown: Vec<Mount>,
+    hidden: Vec<PathBuf>,
+    home: Option<PathBuf>,
+    cargo_home: Option<PathBuf>,
+    rustup_home: Option<PathBuf>,
+    path: OsString,
+}
+
+impl Host {
+    pub fn look(options: &Options) -> Self {
+        let home = options.home.as_deref().and_then(|home| fs::canonicalize(home).ok());
+        let below_home = |name: &str| home.as_ref().map(|home| home.join(name));
+        let cargo_home = options.cargo_home.clone().or_else(|| below_home(".cargo"));
+        let rustup_home = options.rustup_home.clone().or_else(|| below_home(".rustup"));
+
+        let mut shown: Vec<Mount> = SYSTEM.iter().filter_map(|path| system_directory(Path::new(path))).collect();
+        shown.extend(DEVICES.iter().filter(|path| Path::new(path).exists()).map(|path| device(Path::new(path))));
+        for (name, to) in [
+            ("/dev/fd", "/proc/self/fd"),
+            ("/dev/stdin", "/proc/self/fd/0"),
+            ("/dev/stdout", "/proc/self/fd/1"),
+            ("/dev/stderr", "/proc/self/fd/2"),
+            ("/dev/ptmx", "pts/ptmx"),
+            ("/var/tmp", "/tmp"),
+        ] {
+            shown.push(Mount::Symlink { target: name.into(), to: to.into() });
+        }
+        shown.push(Mount::Scratch { name: "tmp".to_owned(), target: "/tmp".into() });
+        shown.extend(resolver());
+        let tools = TOOLS.iter().filter_map(|name| below_home(name));
+        let tools = tools.chain(cargo_home.iter().map(|home| home.join("bin"))).chain(rustup_home.clone());
+        for tool in tools.filter(|tool| tool.is_dir()) {
+            if !shown.iter().any(|mount| shows(mount, &tool)) {
+                shown.push(read_only(&tool));
+            }
+        }
+        for name in ["registry", "git"] {
+            let Some(lower) = cargo_home.as_ref().map(|home| home.join(name)).filter(|cache| cache.is_dir()) else {
+                continue;
+            };
+            let target = Path::new(HOME_DIR).join(".cargo").join(name);
+            shown.push(Mount::Overlay { lower, target, upper: format!("cargo-{name}") });
+        }
+        let mut hidden: Vec<PathBuf> = options.hidden.clone();
+        hidden.extend(home.clone());
+        for directory in ["/etc", "/opt"] {
+            secrets(Path::new(directory), SECRET_DEPTH, &mut hidden);
+        }
+        Self { shown, hidden, home, cargo_home, rustup_home, path: options.path.clone() }
+    }
+
+    /// The file system of a sandbox.
+    pub fn view(&self, spec: &SandboxSpec) -> Result<View, Fault> {
+        let mut mounts = self.shown.clone();
+        let own = [(&spec.root, WORKSPACE_DIR), (&spec.home, HOME_DIR)];
+        mounts.extend(own.map(|(source, target)| Mount::Bind {
+            source: source.clone(),
+            target: target.into(),
+            access: Access::ReadWrite,
+        }));
+        for path in &spec.readable {
+            let path = fs::canonicalize(path).map_err(|error| {
+                Fault::environment(format!("cannot show {} in the sandbox: {error}", path.display()))
+            })?;
+            mounts.push(read_only(&path));
+        }
+        let mut veils = Vec::new();
+        for hidden in self.hidden.iter().chain(&spec.hidden) {
+            // What does not exist, or cannot be reached by this user, is not seen either.
+            let Ok(hidden) = fs::canonicalize(hidden) else { continue };
+            let what = if hidden.is_dir() { Hidden::Directory } else { Hidden::File };
+            veils.extend(
+                mounts.iter().filter_map(|mount| seen_at(mount, &hidden)).map(|target| Mount::Hide { target, what }),
+            );
+        }
+        mounts.extend(veils);
+        // Ancestors first: of a hidden directory and a readable one, the deeper one wins; at the same place the veil, which
+        // comes later.
+        mounts.sort_by(|one, other| one.target().cmp(other.target()));
+        mounts.dedup();
+        Ok(View { home: spec.home.clone(), mounts })
+    }
+
+    /// What every command's environment starts from.
+    pub fn environment(&self, spec: &SandboxSpec) -> Vec<(OsString, OsString)> {
+        let confined = spec.confinement == Confinement::Confined;
+        let home = if confined { Path::new(HOME_DIR) } else { &spec.home };
+        let root = if confined { Path::new(WORKSPACE_DIR) } else { &spec.root };
+        let mut env: Vec<(OsString, OsString)> = [
+            ("HOME", home.as_os_str()),
+            ("USER", OsStr::new("agent")),
+            ("LOGNAME", OsStr::new("agent")),
+            ("SHELL", OsStr::new("/bin/sh")),
+            ("LANG", OsStr::new("C.UTF-8")),
+            ("TERM", OsStr::new("dumb")),
+            ("PAGER", OsStr::new("cat")),
+            ("OVERNIGHT_WORKSPACE", root.as_os_str()),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .to_vec();
+        let mut set = |name: &str, value: &Path| env.push((name.into(), value.into()));
+        if confined {
+            set("CARGO_HOME", &home.join(".cargo"));
+            // As user 0 without its powers, tar would fail where it tries to give files away.
+            set("TAR_OPTIONS", Path::new("--no-same-owner"));
+        } else if let Some(cargo_home) = &self.cargo_home {
+            set("CARGO_HOME", cargo_home);
+        }
+        if let Some(rustup_home) = self.rustup_home.as_ref().filter(|home| home.is_dir()) {
+            set("RUSTUP_HOME", rustup_home);
+        }
+        for (name, directory) in TOOL_VARIABLES {
+            if let Some(directory) = self.home.as_ref().map(|home| home.join(directory)).filter(|tool| tool.is_dir()) {
+                set(name, &directory);
+            }
+        }
+        set("PATH", Path::new(&self.path(confined)));
+        init::merge(env.into_iter().chain(spec.env.iter().map(|(name, value)| (name.into(), value.into()))))
+    }
+
+    /// The daemon's PATH as far as it is seen, then the system's own.
+    fn path(&self, confined: bool) -> OsString {
+        let usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
+        let mut path: Vec<PathBuf> = Vec::new();
+        for entry in env::split_paths(&self.path).chain(usual) {
+            let seen = !confined || self.shown.iter().any(|mount| shows(mount, &entry));
+            if entry.is_absolute() && seen && !path.contains(&entry) {
+                path.push(entry);
+            }
+        }
+        // No entry holds a colon, as they come from splitting at it.
+        env::join_paths(path).unwrap_or_default()
+    }
+}
+
+fn read_only(path: &Path) -> Mount {
+    Mount::Bind { source: path.into(), target: path.into(), access: Access::ReadOnly }
+}
+
+fn device(path: &Path) -> Mount {
+    Mount::Bind { source: path.into(), target: path.into(), access: Access::Device }
+}
+
+fn system_directory(path: &Path) -> Option<Mount> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    if metadata.is_symlink() {
+        return Some(Mount::Symlink { target: path.into(), to: fs::read_link(path).ok()? });
+    }
+    metadata.is_dir().then(|| read_only(path))
+}
+
+/// The file behind `/etc/resolv.conf`, where that is a link to a directory which is not shown.
+fn resolver() -> Option<Mount> {
+    let file = fs::canonicalize("/etc/resolv.conf").ok()?;
+    file.starts_with("/run").then(|| read_only(&file))
+}
+
+/// Whether `path` of the host is seen at the same path because of this mount.
+fn shows(mount: &Mount, path: &Path) -> bool {
+    match mount {
+        Mount::Bind { target, access: Access::ReadOnly, .. } | Mount::Symlink { target, .. } => {
+            path.starts_with(target)
+        }
+        Mount::Bind { .. } | Mount::Overlay { .. } | Mount::Scratch { .. } | Mount::Hide { .. } => false,
+    }
+}
+
+/// Where `path` of the host would be seen because of this mount.
+fn seen_at(mount: &Mount, path: &Path) -> Option<PathBuf> {
+    let (Mount::Bind { source, target, .. } | Mount::Overlay { lower: source, target, .. }) = mount else {
+        return None;
+    };
+    let relative = path.strip_prefix(source).ok()?;
+    Some(if relative == Path::new("") { target.clone() } else { target.join(relative) })
+}
+
+/// What not everybody may read although this process can: the shadow file of a daemon that runs as root, say.
+fn secrets(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    // A directory that cannot be listed shows nothing to the sandbox either, which has the same user.
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Ok(metadata) = entry.metadata() else { continue };
+        let everybody = if metadata.is_dir() { 0o005 } else { 0o004 };
+        if metadata.is_symlink() {
+            continue;
+        }
+        if metadata.permissions().mode() & everybody != everybody {
+            if rustix::fs::access(&path, Right::READ_OK).is_ok() {
+                found.push(path);
+            }
+        } else if metadata.is_dir() && depth > 1 {
+            secrets(&path, depth - 1, found);
+        }
+    }
+}
+
+impl fmt::Display for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { source: path, .. } | Self::Overlay { lower: path, .. } => path.display().fmt(f),
+            Self::Scratch { target, .. } | Self::Hide { target, .. } | Self::Symlink { target, .. } => {
+                target.display().fmt(f)
+            }
+        }
+    }
+}
