@@ -133,3 +133,72 @@ fn list(text: &mut String, title: &str, items: &[String]) {
     let lines: Vec<_> = items.iter().map(|item| format!("- {}", item.trim())).collect();
     section(text, title, &lines.join("\n"));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use domain::ids::{AttemptKey, AttemptNo, TaskId, TurnNo};
+
+    use super::*;
+
+    fn turn(mode: Mode, prompt: Prompt) -> TurnRequest {
+        let brief = Brief {
+            goal: "Mend the parser".to_owned(),
+            requirements: vec!["keep the API".to_owned()],
+            protected_paths: vec!["tests/**".to_owned()],
+            ..Brief::default()
+        };
+        TurnRequest {
+            key: AttemptKey { task: TaskId(1), attempt: AttemptNo(1) },
+            turn: TurnNo(1),
+            mode,
+            brief: Arc::new(brief),
+            checks: vec!["cargo test".to_owned()],
+            prompt,
+            instructions: vec![("AGENTS.md".to_owned(), "Use tabs.".to_owned())],
+            max_rounds: 50,
+        }
+    }
+
+    fn start(plan: Option<&str>) -> Prompt {
+        Prompt::Start { plan: plan.map(str::to_owned), comments: Vec::new() }
+    }
+
+    #[test]
+    fn the_system_prompt_is_small() {
+        assert!(SYSTEM.len() <= 3 * 1024, "{} bytes", SYSTEM.len());
+    }
+
+    #[test]
+    fn a_first_turn_tells_the_brief_and_nothing_that_is_not_there() {
+        assert_eq!(
+            opening(&turn(Mode::Work, start(None)), true),
+            "# Goal\nMend the parser\n\n# Requirements\n- keep the API\n\n# Protected paths\n- tests/**\n\n\
+             # Checks that Overnight will run\n- cargo test\n\n# Instructions of the repository (AGENTS.md)\nUse tabs."
+        );
+    }
+
+    #[test]
+    fn a_later_turn_tells_only_what_is_new() {
+        let comments = vec![(CommentId(1), "use a map\n".to_owned()), (CommentId(2), "and test it".to_owned())];
+        let fix = |again| Prompt::Fix { digest: "1 test failed".to_owned(), again, comments: comments.clone() };
+        let first = opening(&turn(Mode::Work, fix(false)), false);
+        assert_eq!(
+            first,
+            "# The checks are red on your change\n1 test failed\n\nFind the cause in the code and mend it.\n\n\
+             A person comments: use a map\n\nA person comments: and test it"
+        );
+        assert!(opening(&turn(Mode::Work, fix(true)), false).contains("different approach"));
+        assert!(
+            opening(&turn(Mode::Work, fix(true)), true).starts_with("# Goal"),
+            "without a conversation the brief is told"
+        );
+        let approved = opening(&turn(Mode::Work, start(Some("1. do it"))), false);
+        assert!(approved.starts_with("# The approved plan\n1. do it\n"), "{approved}");
+        let answer = Prompt::Answer { question: "Which?".to_owned(), answer: "B".to_owned(), comments: Vec::new() };
+        assert_eq!(opening(&turn(Mode::Work, answer), false), "You asked: Which?\n\nA person answers: B");
+        assert!(opening(&turn(Mode::Plan, start(None)), true).contains("only read and search"));
+        assert!(opening(&turn(Mode::Report, start(None)), true).contains("delivers a report"));
+    }
+}

@@ -105,6 +105,8 @@ pub(super) struct Conversation {
     pub rounds: u32,
     /// Answers in a row with nothing usable in them.
     pub strikes: u32,
+    /// What was wrong with the last of them.
+    pub problem: String,
     /// How the last reply ended.
     pub stop: Stop,
     /// Of a rebuilt conversation that ends with a reply: the results recorded for its calls, in order.
@@ -124,6 +126,7 @@ impl Conversation {
             opened: false,
             rounds: 0,
             strikes: 0,
+            problem: String::new(),
             stop: Stop::EndTurn,
             recorded: None,
             heard: Vec::new(),
@@ -166,7 +169,7 @@ impl Conversation {
             EntryBody::Note { text } => match Mark::read(&text) {
                 Some(Mark::Cut) => self.stop = Stop::Length,
                 Some(Mark::Refused) => self.stop = Stop::Refused,
-                Some(Mark::Garbage) => self.garbage(round),
+                Some(Mark::Garbage) => self.garbage(round, text.strip_prefix(Mark::GARBAGE).unwrap_or_default()),
                 Some(Mark::Shortened(bytes)) => self.shorten(bytes),
                 None => {}
             },
@@ -204,13 +207,10 @@ impl Conversation {
     pub fn reply(&mut self, round: u32, mut message: Message, stop: Stop) {
         self.rounds = round;
         self.stop = stop;
-        let calls: Vec<_> = calls(&message).collect();
-        let usable = if calls.is_empty() {
-            stop != Stop::Length && message.parts.iter().any(is_telling)
-        } else {
-            calls.iter().any(|(_, name, arguments)| tools::parse(name, arguments).is_ok())
-        };
-        self.strikes = if usable { 0 } else { self.strikes + 1 };
+        match problem(&message, stop) {
+            Some(problem) => self.strike(problem),
+            None => self.strikes = 0,
+        }
         // Providers refuse to be sent empty texts and messages, though models produce them.
         message.parts.retain(|part| is_telling(part) || !matches!(part, Part::Text { .. }));
         if message.parts.is_empty() {
@@ -220,9 +220,14 @@ impl Conversation {
     }
 
     /// Counts an answer that was no reply.
-    pub fn garbage(&mut self, round: u32) {
+    pub fn garbage(&mut self, round: u32, why: &str) {
         self.rounds = round;
+        self.strike(why);
+    }
+
+    fn strike(&mut self, problem: &str) {
         self.strikes += 1;
+        problem.clone_into(&mut self.problem);
     }
 
     /// Whether the last message is a reply that was not answered yet.
@@ -272,6 +277,20 @@ fn calls(message: &Message) -> impl Iterator<Item = (&str, &str, &str)> {
         Part::ToolCall { id, name, arguments } => Some((id.as_str(), name.as_str(), arguments.as_str())),
         Part::Text { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => None,
     })
+}
+
+/// Why nothing in a reply can be used; `None` when something can.
+fn problem(reply: &Message, stop: Stop) -> Option<&'static str> {
+    let mut calls = calls(reply).peekable();
+    if calls.peek().is_some() {
+        let unusable = calls.all(|(_, name, arguments)| tools::parse(name, arguments).is_err());
+        return unusable.then_some("it called unknown tools, or with unusable arguments");
+    }
+    match stop {
+        Stop::Length => Some("it was cut at the output limit before any tool call"),
+        Stop::EndTurn | Stop::ToolCalls | Stop::Refused if reply.parts.iter().any(is_telling) => None,
+        Stop::EndTurn | Stop::ToolCalls | Stop::Refused => Some("it was empty"),
+    }
 }
 
 fn is_telling(part: &Part) -> bool {

@@ -120,6 +120,10 @@ impl Turn<'_> {
         if self.hands.line.is_interrupted() {
             return Ok(ended(TurnConclusion::Interrupted));
         }
+        if self.talk.strikes >= MAX_STRIKES {
+            let why = format!("the model gave no usable reply {MAX_STRIKES} times in a row: {}", self.talk.problem);
+            return Ok(ended(TurnConclusion::Failed { why }));
+        }
         if self.talk.rounds >= self.request.max_rounds {
             return Ok(ended(TurnConclusion::OutOfRounds));
         }
@@ -204,13 +208,8 @@ impl Turn<'_> {
             ModelFault::Unavailable(why) => TurnConclusion::Failed { why },
             ModelFault::Garbage(why) => {
                 self.journal.write(round, Mark::Garbage.note(&why));
-                self.talk.garbage(round);
-                if self.talk.strikes < MAX_STRIKES {
-                    return Ok(None);
-                }
-                TurnConclusion::Failed {
-                    why: format!("the model gave no usable reply {MAX_STRIKES} times in a row: {why}"),
-                }
+                self.talk.garbage(round, &why);
+                return Ok(None);
             }
             ModelFault::Port(fault) if fault.class == FaultClass::Fenced => return Err(fault),
             ModelFault::Port(fault) => TurnConclusion::Failed { why: fault.to_string() },
@@ -268,45 +267,39 @@ impl Turn<'_> {
         }
         if ending.is_none() {
             parts.extend(self.hurry().map(|text| Part::Text { text }));
+            self.tell(round, Message { role: Role::User, parts });
         }
-        self.tell(round, Message { role: Role::User, parts });
-        Ok(ending.or_else(|| self.struck_out("unknown tools or unusable arguments")))
+        // At the end the results stay as they were written one by one: were they folded and the end lost in a crash, the model
+        // would be asked on. The next turn folds them.
+        Ok(ending)
     }
 
     /// Answers a reply without tool calls: it is the turn's end, if it says anything.
     fn answer_text(&mut self, round: u32) -> Option<Ending> {
         self.talk.recorded = None;
         let words = self.talk.last_words();
-        let (told, problem) = match self.talk.stop {
+        let told = match self.talk.stop {
             Stop::Refused => {
                 return Some((TurnConclusion::DeadEnd { why: format!("the model refused to go on: {words}") }, words));
             }
-            Stop::Length => (
-                format!(
-                    "Your reply was cut at {} tokens before any tool call. Take smaller steps.",
-                    self.options.max_output
-                ),
-                "cut at the output limit",
+            Stop::Length => format!(
+                "Your reply was cut at {} tokens before any tool call. Take smaller steps.",
+                self.options.max_output
             ),
             Stop::EndTurn | Stop::ToolCalls if self.talk.strikes == 0 => {
                 return Some((TurnConclusion::Finished, words));
             }
             Stop::EndTurn | Stop::ToolCalls => {
-                ("Your reply was empty. Call a tool; call finish when you are done.".to_owned(), "empty")
+                "Your reply was empty. Call a tool; call finish when you are done.".to_owned()
             }
         };
         self.tell(round, user(told));
-        self.struck_out(problem)
+        None
     }
 
     fn tell(&mut self, round: u32, message: Message) {
         self.journal.write(round, EntryBody::Results { message: message.clone() });
         self.talk.push(message);
-    }
-
-    fn struck_out(&self, problem: &str) -> Option<Ending> {
-        let why = || format!("the model gave no usable reply {MAX_STRIKES} times in a row; the last was {problem}");
-        (self.talk.strikes >= MAX_STRIKES).then(|| (TurnConclusion::Failed { why: why() }, String::new()))
     }
 
     /// Said once, when the last rounds begin.

@@ -1,0 +1,607 @@
+//! The stage: a scripted model, a sandbox of plain processes in a temporary directory, a transcript and a line in memory.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use agents::{Agents, Options};
+use bytes::Bytes;
+use domain::{
+    Fault,
+    brief::{AgentChoice, Brief},
+    budget::Usage,
+    ids::{AttemptKey, AttemptNo, CommentId, TaskId, TurnNo},
+    ports::{
+        BoxFuture,
+        agent::{
+            Agents as _, Entry, EntryBody, Hands, Line, Mode, Prompt, Transcript, TurnConclusion, TurnEnd, TurnRequest,
+        },
+        model::{Message, Model, ModelFault, ModelReply, ModelRequest, Part, Role, Stop},
+        sandbox::{Exec, Exit, Files, Output, Process, Sandbox},
+    },
+};
+use tokio::{io::AsyncReadExt, sync::watch};
+
+/// What the model answers to a conversation with so many replies in it.
+pub enum Step {
+    Reply(Vec<Part>, Stop),
+    /// Never answers.
+    Hang,
+}
+
+/// A reply that calls tools: name and arguments.
+pub fn calls(calls: &[(&str, serde_json::Value)]) -> Step {
+    raw_calls(&calls.iter().map(|(name, arguments)| (*name, arguments.to_string())).collect::<Vec<_>>())
+}
+
+pub fn call(name: &str, arguments: serde_json::Value) -> Step {
+    calls(&[(name, arguments)])
+}
+
+pub fn raw_calls(calls: &[(&str, String)]) -> Step {
+    let part = |(at, (name, arguments)): (usize, &(&str, String))| Part::ToolCall {
+        id: format!("call_{at}"),
+        name: (*name).to_owned(),
+        arguments: arguments.clone(),
+    };
+    Step::Reply(calls.iter().enumerate().map(part).collect(), Stop::ToolCalls)
+}
+
+pub fn shell(command: &str) -> Step {
+    call("shell", serde_json::json!({ "command": command }))
+}
+
+pub fn finish(summary: &str) -> Step {
+    call("finish", serde_json::json!({ "summary": summary }))
+}
+
+pub fn text(text: &str) -> Step {
+    Step::Reply(vec![Part::Text { text: text.to_owned() }], Stop::EndTurn)
+}
+
+/// Answers by the number of replies in the request, so that a resumed turn hears the same again.
+#[derive(Default)]
+pub struct Script {
+    steps: Vec<Step>,
+    /// Faults that come before the answer to the conversation with so many replies.
+    pub faults: Mutex<BTreeMap<usize, VecDeque<ModelFault>>>,
+    /// Every request: how many replies it held, and its messages as bytes without the closing bracket.
+    pub asked: Mutex<Vec<(usize, Vec<u8>)>>,
+    count: watch::Sender<usize>,
+}
+
+impl Script {
+    pub fn new(steps: Vec<Step>) -> Arc<Self> {
+        Arc::new(Self { steps, ..Self::default() })
+    }
+
+    pub fn fault(self: &Arc<Self>, at: usize, faults: impl IntoIterator<Item = ModelFault>) {
+        self.faults.lock().unwrap().insert(at, faults.into_iter().collect());
+    }
+
+    /// Resolves once so many calls were made.
+    pub async fn called(&self, times: usize) {
+        self.count.subscribe().wait_for(|count| *count >= times).await.unwrap();
+    }
+
+    /// For every call, how many replies its request held.
+    pub fn calls(&self) -> Vec<usize> {
+        self.asked.lock().unwrap().iter().map(|(replies, _)| *replies).collect()
+    }
+
+    /// Asserts that every request begins with the bytes of the one before.
+    pub fn assert_prefixes(&self) {
+        for pair in self.asked.lock().unwrap().windows(2) {
+            assert!(pair[1].1.starts_with(&pair[0].1), "a request does not extend the one before it");
+        }
+    }
+}
+
+impl Model for Script {
+    fn reply<'a>(&'a self, request: ModelRequest<'a>) -> BoxFuture<'a, Result<ModelReply, ModelFault>> {
+        Box::pin(async move {
+            let replies = request.messages.iter().filter(|message| message.role == Role::Assistant).count();
+            for pair in request.messages.windows(2) {
+                assert_ne!(pair[0].role, pair[1].role, "roles alternate");
+            }
+            assert_every_call_is_answered(request.messages);
+            // The last message may still grow, as text that is added to the results.
+            let mut bytes = serde_json::to_vec(request.messages).unwrap();
+            bytes.truncate(bytes.len() - "]}]".len());
+            self.asked.lock().unwrap().push((replies, bytes));
+            self.count.send_modify(|count| *count += 1);
+            if let Some(fault) = self.faults.lock().unwrap().get_mut(&replies).and_then(VecDeque::pop_front) {
+                return Err(fault);
+            }
+            match self.steps.get(replies) {
+                Some(Step::Reply(parts, stop)) => Ok(ModelReply {
+                    message: Message { role: Role::Assistant, parts: parts.clone() },
+                    stop: *stop,
+                    usage: Usage { input: 10, output: 5, ..Usage::default() },
+                }),
+                Some(Step::Hang) => std::future::pending().await,
+                None => panic!("the script has no reply {replies}"),
+            }
+        })
+    }
+}
+
+/// The script behind a ledger in the same store as the transcript: a reservation is written behind what was written before.
+struct Metered {
+    script: Arc<Script>,
+    record: Arc<Record>,
+}
+
+impl Model for Metered {
+    fn reply<'a>(&'a self, request: ModelRequest<'a>) -> BoxFuture<'a, Result<ModelReply, ModelFault>> {
+        Box::pin(async move {
+            self.record.reserve().await?;
+            self.script.reply(request).await
+        })
+    }
+}
+
+fn assert_every_call_is_answered(messages: &[Message]) {
+    for pair in messages.windows(2).filter(|pair| pair[0].role == Role::Assistant) {
+        let called = pair[0].parts.iter().filter(|part| matches!(part, Part::ToolCall { .. })).count();
+        let answered = pair[1].parts.iter().take_while(|part| matches!(part, Part::ToolResult { .. })).count();
+        assert_eq!(called, answered, "every call has a result, and the results come first");
+    }
+}
+
+/// What the transcript does with the entry after the last one it takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Crash {
+    /// Refuses it: another daemon has the attempt.
+    Fenced,
+    /// The process dies once the last entry is on disk, before anybody hears of it.
+    Silent,
+}
+
+/// A transcript in memory. Entries are taken when `append` is called and durable when its future ends.
+#[derive(Default)]
+pub struct Record {
+    pub entries: Mutex<Vec<Entry>>,
+    /// Entries that it takes, and what comes then.
+    pub limit: Mutex<Option<(usize, Crash)>>,
+    pending: AtomicUsize,
+    fenced: AtomicBool,
+    dead: watch::Sender<bool>,
+}
+
+impl Record {
+    pub fn bodies(&self) -> Vec<EntryBody> {
+        self.entries.lock().unwrap().iter().map(|entry| entry.body.clone()).collect()
+    }
+
+    /// A copy that lives on after this one's process.
+    pub fn survivor(&self) -> Arc<Self> {
+        Arc::new(Self { entries: Mutex::new(self.entries.lock().unwrap().clone()), ..Self::default() })
+    }
+
+    pub async fn died(&self) {
+        self.dead.subscribe().wait_for(|dead| *dead).await.unwrap();
+    }
+
+    /// Resolves once all that was appended is durable.
+    async fn reserve(&self) -> Result<(), Fault> {
+        while self.pending.load(Ordering::SeqCst) > 0 {
+            tokio::task::yield_now().await;
+        }
+        if self.fenced.load(Ordering::SeqCst) { Err(Fault::fenced("a newer daemon runs")) } else { Ok(()) }
+    }
+
+    fn assert_durable(&self) {
+        assert_eq!(self.pending.load(Ordering::SeqCst), 0, "an effect began before the transcript was durable");
+    }
+}
+
+impl Transcript for Record {
+    fn load(&self) -> BoxFuture<'_, Result<Vec<Entry>, Fault>> {
+        Box::pin(async { Ok(self.entries.lock().unwrap().clone()) })
+    }
+
+    fn append(&self, entry: Entry) -> BoxFuture<'_, Result<(), Fault>> {
+        let mut entries = self.entries.lock().unwrap();
+        let limit = *self.limit.lock().unwrap();
+        let outcome = match limit {
+            Some((limit, Crash::Fenced)) if entries.len() >= limit => Some(Err(Fault::fenced("a newer daemon runs"))),
+            Some((limit, Crash::Silent)) if entries.len() + 1 >= limit => {
+                if entries.len() < limit {
+                    entries.push(entry);
+                }
+                None
+            }
+            _ => {
+                entries.push(entry);
+                Some(Ok(()))
+            }
+        };
+        self.pending.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            match outcome {
+                Some(outcome) => {
+                    self.fenced.fetch_or(outcome.is_err(), Ordering::SeqCst);
+                    self.pending.fetch_sub(1, Ordering::SeqCst);
+                    outcome
+                }
+                None => {
+                    self.dead.send_replace(true);
+                    std::future::pending().await
+                }
+            }
+        })
+    }
+}
+
+#[derive(Default)]
+pub struct Phone {
+    pub comments: Mutex<VecDeque<(CommentId, String)>>,
+    pub delivered: Mutex<Vec<(u32, u32)>>,
+    pub progress: Mutex<Vec<(Option<u8>, String)>>,
+    pub interrupt: watch::Sender<bool>,
+}
+
+impl Phone {
+    pub fn comment(&self, id: u32, text: &str) {
+        self.comments.lock().unwrap().push_back((CommentId(id), text.to_owned()));
+    }
+}
+
+impl Line for Phone {
+    fn take_comments(&self) -> Vec<(CommentId, String)> {
+        self.comments.lock().unwrap().drain(..).collect()
+    }
+
+    fn delivered(&self, comments: Vec<CommentId>, round: u32) {
+        self.delivered.lock().unwrap().extend(comments.iter().map(|id| (id.0, round)));
+    }
+
+    fn progress(&self, percent: Option<u8>, text: String) {
+        self.progress.lock().unwrap().push((percent, text));
+    }
+
+    fn is_interrupted(&self) -> bool {
+        *self.interrupt.borrow()
+    }
+
+    fn interrupted(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.interrupt.subscribe().wait_for(|asked| *asked).await.unwrap();
+        })
+    }
+}
+
+/// Plain processes in a directory.
+pub struct Yard {
+    pub root: PathBuf,
+    pub home: PathBuf,
+    pub record: Arc<Record>,
+    pub without_bash: bool,
+    pub spawned: Arc<AtomicU32>,
+    files: YardFiles,
+}
+
+impl Sandbox for Yard {
+    fn spawn(&self, exec: Exec) -> BoxFuture<'_, Result<Box<dyn Process>, Fault>> {
+        Box::pin(async move {
+            self.record.assert_durable();
+            let number = self.spawned.fetch_add(1, Ordering::SeqCst);
+            let (read, write) = std::io::pipe().map_err(|error| Fault::environment(error.to_string()))?;
+            let mut command = tokio::process::Command::new(&exec.argv[0]);
+            command
+                .args(&exec.argv[1..])
+                .env_clear()
+                .env("PATH", std::env::var_os("PATH").unwrap())
+                .env("HOME", &self.home)
+                .envs(exec.env)
+                .current_dir(&self.root)
+                .stdin(if exec.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
+                .stdout(write.try_clone().unwrap())
+                .stderr(write)
+                .process_group(0)
+                .kill_on_drop(true);
+            let buffer = Arc::new(Mutex::new(Vec::new()));
+            let spill = self.home.join(format!("spill-{number}"));
+            let mut live = Live { child: None, exit: None, reader: None, buffer, spill, deadline: None };
+            live.deadline = tokio::time::Instant::now().checked_add(exec.timeout);
+            if self.without_bash && exec.argv[0] == "bash" {
+                live.exit = Some(Exit::NotStarted);
+                return Ok(Box::new(live) as Box<dyn Process>);
+            }
+            match command.spawn() {
+                Ok(mut child) => {
+                    if let Some(mut stdin) = child.stdin.take() {
+                        let input = exec.stdin;
+                        tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut stdin, &input).await });
+                    }
+                    live.child = Some(child);
+                    live.reader = Some(tokio::spawn(drain(read.into(), Arc::clone(&live.buffer))));
+                }
+                Err(_) => live.exit = Some(Exit::NotStarted),
+            }
+            drop(command);
+            Ok(Box::new(live) as Box<dyn Process>)
+        })
+    }
+
+    fn files(&self) -> &dyn Files {
+        &self.files
+    }
+
+    fn kill(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+async fn drain(pipe: std::os::fd::OwnedFd, buffer: Arc<Mutex<Vec<u8>>>) {
+    let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe).unwrap();
+    let mut chunk = [0; 8192];
+    while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
+        buffer.lock().unwrap().extend_from_slice(&chunk[..read]);
+    }
+}
+
+struct Live {
+    child: Option<tokio::process::Child>,
+    exit: Option<Exit>,
+    reader: Option<tokio::task::JoinHandle<()>>,
+    buffer: Arc<Mutex<Vec<u8>>>,
+    spill: PathBuf,
+    deadline: Option<tokio::time::Instant>,
+}
+
+impl Live {
+    fn end(&self) {
+        let id = self.child.as_ref().and_then(tokio::process::Child::id).and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = id.and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+impl Process for Live {
+    fn wait(&mut self, patience: Duration) -> BoxFuture<'_, Option<Exit>> {
+        use std::os::unix::process::ExitStatusExt;
+        Box::pin(async move {
+            if let Some(exit) = self.exit {
+                return Some(exit);
+            }
+            let patient_until = tokio::time::Instant::now() + patience;
+            let deadline = self.deadline.unwrap();
+            let child = self.child.as_mut().unwrap();
+            let status = tokio::select! {
+                biased;
+                status = child.wait() => status.unwrap(),
+                () = tokio::time::sleep_until(patient_until.min(deadline)) => {
+                    if patient_until < deadline {
+                        return None;
+                    }
+                    self.kill().await;
+                    self.exit = Some(Exit::TimedOut);
+                    return self.exit;
+                }
+            };
+            if let Some(reader) = self.reader.take() {
+                reader.await.unwrap();
+            }
+            self.exit = Some(status.code().map_or_else(|| Exit::Signal(status.signal().unwrap()), Exit::Code));
+            self.exit
+        })
+    }
+
+    fn output(&self) -> Output {
+        const KEEP: usize = 32 * 1024;
+        let all = self.buffer.lock().unwrap();
+        let head = &all[..all.len().min(KEEP)];
+        let rest = &all[head.len()..];
+        let tail = &rest[rest.len().saturating_sub(KEEP)..];
+        let file = (all.len() > 2 * KEEP).then(|| {
+            std::fs::write(&self.spill, &*all).unwrap();
+            self.spill.clone()
+        });
+        Output { head: Bytes::copy_from_slice(head), tail: Bytes::copy_from_slice(tail), total: all.len() as u64, file }
+    }
+
+    fn kill(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.end();
+            if let Some(child) = &mut self.child {
+                let _ = child.wait().await;
+            }
+        })
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if self.exit.is_none() {
+            self.end();
+        }
+    }
+}
+
+struct YardFiles(PathBuf);
+
+impl YardFiles {
+    fn place(&self, path: &str) -> Result<PathBuf, Fault> {
+        let path = path.strip_prefix("/workspace/").unwrap_or(path);
+        if path.starts_with('/') || path.contains("..") {
+            return Err(Fault::input(format!("{path} is outside of the workspace")));
+        }
+        Ok(self.0.join(path))
+    }
+}
+
+impl Files for YardFiles {
+    fn read(&self, path: &str, offset: u64, max: usize) -> Result<(Bytes, u64), Fault> {
+        let place = self.place(path)?;
+        if place.is_dir() {
+            return Err(Fault::input(format!("{path} is a directory")));
+        }
+        let all = std::fs::read(place).map_err(|_| Fault::not_found(format!("there is no file {path}")))?;
+        let from = usize::try_from(offset).unwrap().min(all.len());
+        let to = all.len().min(from.saturating_add(max));
+        Ok((Bytes::copy_from_slice(&all[from..to]), all.len() as u64))
+    }
+
+    fn write(&self, path: &str, content: &[u8]) -> Result<(), Fault> {
+        let place = self.place(path)?;
+        let fault = |error: std::io::Error| Fault::environment(format!("{path}: {error}"));
+        std::fs::create_dir_all(place.parent().unwrap()).map_err(fault)?;
+        std::fs::write(place, content).map_err(fault)
+    }
+}
+
+/// Everything an agent meets in one attempt.
+pub struct Scene {
+    pub directory: tempfile::TempDir,
+    pub model: Arc<Script>,
+    pub record: Arc<Record>,
+    pub phone: Arc<Phone>,
+    pub options: Options,
+    pub agent: &'static str,
+    pub without_bash: bool,
+    pub spawned: Arc<AtomicU32>,
+    pub turn: TurnRequest,
+}
+
+impl Scene {
+    pub fn new(steps: Vec<Step>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["work/.git", "home"] {
+            std::fs::create_dir_all(directory.path().join(name)).unwrap();
+        }
+        let brief = Brief { goal: "Mend it".to_owned(), ..Brief::default() };
+        Self {
+            directory,
+            model: Script::new(steps),
+            record: Arc::default(),
+            phone: Arc::default(),
+            options: Options::default(),
+            agent: "builtin",
+            without_bash: false,
+            spawned: Arc::default(),
+            turn: TurnRequest {
+                key: AttemptKey { task: TaskId(12), attempt: AttemptNo(1) },
+                turn: TurnNo(1),
+                mode: Mode::Work,
+                brief: Arc::new(brief),
+                checks: Vec::new(),
+                prompt: Prompt::Start { plan: None, comments: Vec::new() },
+                instructions: Vec::new(),
+                max_rounds: 50,
+            },
+        }
+    }
+
+    /// A scene for the agent `command` with `sh -c script`.
+    pub fn program(script: &str) -> Self {
+        Self::argv(&["sh", "-c", script])
+    }
+
+    pub fn argv(argv: &[&str]) -> Self {
+        let mut scene = Self::new(Vec::new());
+        scene.agent = "command";
+        let agent =
+            AgentChoice { name: "command".to_owned(), argv: argv.iter().map(|&word| word.to_owned()).collect() };
+        scene.turn.brief = Arc::new(Brief { agent, ..(*scene.turn.brief).clone() });
+        scene
+    }
+
+    pub fn hands(&self) -> Hands {
+        let root = self.path("");
+        Hands {
+            sandbox: Arc::new(Yard {
+                files: YardFiles(root.clone()),
+                root,
+                home: self.directory.path().join("home"),
+                record: Arc::clone(&self.record),
+                without_bash: self.without_bash,
+                spawned: Arc::clone(&self.spawned),
+            }),
+            model: Some(Arc::new(Metered { script: Arc::clone(&self.model), record: Arc::clone(&self.record) })),
+            transcript: Arc::clone(&self.record) as Arc<dyn Transcript>,
+            line: Arc::clone(&self.phone) as Arc<dyn Line>,
+        }
+    }
+
+    /// A path of the workspace.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.directory.path().join("work").join(path)
+    }
+
+    pub fn put(&self, path: &str, content: impl AsRef<[u8]>) {
+        std::fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
+        std::fs::write(self.path(path), content).unwrap();
+    }
+
+    pub fn got(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    pub async fn try_run(&self) -> Result<TurnEnd, Fault> {
+        let agent = Agents::new(self.options).find(self.agent).unwrap();
+        agent.run_turn(self.turn.clone(), self.hands()).await
+    }
+
+    pub async fn run(&self) -> TurnEnd {
+        self.try_run().await.unwrap()
+    }
+
+    pub async fn finished(&self) -> String {
+        let end = self.run().await;
+        assert_eq!(end.conclusion, TurnConclusion::Finished, "{:?}", self.record.bodies());
+        end.summary
+    }
+
+    /// Goes on to the next turn.
+    pub fn next(&mut self, prompt: Prompt) {
+        self.turn.turn = TurnNo(self.turn.turn.0 + 1);
+        self.turn.prompt = prompt;
+    }
+
+    /// Texts and error marks of all tool results, in order.
+    pub fn results(&self) -> Vec<(String, bool)> {
+        let of = |body| match body {
+            EntryBody::Result { text, is_error, .. } => Some((text, is_error)),
+            _ => None,
+        };
+        self.record.bodies().into_iter().filter_map(of).collect()
+    }
+
+    /// Texts that the user side of the conversation holds, tool results aside.
+    pub fn told(&self) -> Vec<String> {
+        let texts = |body| match body {
+            EntryBody::Prompt { message } | EntryBody::Results { message } | EntryBody::Comments { message, .. } => {
+                message
+                    .parts
+                    .into_iter()
+                    .filter_map(|part| match part {
+                        Part::Text { text } => Some(text),
+                        _ => None,
+                    })
+                    .collect()
+            }
+            _ => Vec::new(),
+        };
+        self.record.bodies().into_iter().flat_map(texts).collect()
+    }
+}
+
+/// Runs the tools named by the calls in one turn and returns the results.
+pub async fn use_tools(scene: &mut Scene, used: &[(&str, serde_json::Value)]) -> Vec<(String, bool)> {
+    let mut steps: Vec<_> = used.iter().map(|(name, arguments)| call(name, arguments.clone())).collect();
+    steps.push(text("done"));
+    scene.model = Script::new(steps);
+    scene.finished().await;
+    scene.results()
+}
