@@ -1,9 +1,6 @@
 //! The clock: fires the timers that tasks have set.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use domain::{
     event::Event,
@@ -11,6 +8,7 @@ use domain::{
     task::{Task, Timer},
 };
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use super::core::{Core, Incoming};
 
