@@ -1,0 +1,191 @@
+//! The directories below `$OVERNIGHT_HOME` that this room keeps, and the locks that order its work on them.
+//!
+//! ```text
+//! repositories/<id>/private.git          every object and every `refs/overnight/…`; the host's only
+//! repositories/<id>/bases/<commit>/      a base store: objects of one base's history, and what is told of it
+//! workspaces/T-12.1/{tree,home,spill,…}  one attempt
+//! checkouts/<name>/{tree,home,spill,…}   one check run
+//! trash/                                 renamed here, then removed in the background
+//! ```
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+};
+
+use domain::{
+    Fault,
+    ids::{AttemptKey, RepositoryId},
+};
+
+use crate::{
+    git::{Git, io_fault},
+    store::Store,
+};
+
+#[derive(Debug)]
+pub(crate) struct Home {
+    root: PathBuf,
+    pub git: Git,
+    locks: Mutex<HashMap<PathBuf, Weak<Mutex<()>>>>,
+    unique: AtomicU64,
+    graves: mpsc::Sender<PathBuf>,
+}
+
+impl Home {
+    pub fn open(root: &Path, git: Git) -> Result<Self, Fault> {
+        make_dir(root)?;
+        let root = fs::canonicalize(root).map_err(|error| io_fault("open", root, &error))?;
+        let home = Self { root, git, locks: Mutex::default(), unique: AtomicU64::new(0), graves: janitor()? };
+        for name in ["repositories", "workspaces", "checkouts", "trash"] {
+            make_dir(&home.root.join(name))?;
+        }
+        Ok(home)
+    }
+
+    /// The store of a repository, made when it is not there.
+    pub fn store(&self, id: &RepositoryId) -> Result<Store<'_>, Fault> {
+        let safe = !id.0.is_empty()
+            && !id.0.starts_with('.')
+            && id.0.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if !safe {
+            return Err(Fault::bug(format!("`{}` is not a repository id", id.0)));
+        }
+        Ok(Store::new(self, self.root.join("repositories").join(&id.0)))
+    }
+
+    pub fn workspace(&self, key: AttemptKey) -> PathBuf {
+        self.root.join("workspaces").join(key.to_string())
+    }
+
+    pub fn workspaces(&self) -> PathBuf {
+        self.root.join("workspaces")
+    }
+
+    pub fn checkouts(&self) -> PathBuf {
+        self.root.join("checkouts")
+    }
+
+    fn bury(&self, grave: PathBuf) {
+        // The thread ends with this value only, so there is always someone who receives.
+        let _ = self.graves.send(grave);
+    }
+
+    /// A path beside which nobody else works: a name below `parent` that is taken by no other call of this process.
+    pub fn unique(&self, parent: &Path) -> PathBuf {
+        let number = self.unique.fetch_add(1, Ordering::Relaxed);
+        parent.join(format!("tmp-{}-{number}", std::process::id()))
+    }
+
+    /// Does `work` on `place` while no other call works on it.
+    pub fn alone<T>(&self, place: &Path, work: impl FnOnce() -> T) -> T {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| lock.strong_count() > 0);
+            match locks.get(place).and_then(Weak::upgrade) {
+                Some(lock) => lock,
+                None => {
+                    let lock = Arc::new(Mutex::new(()));
+                    locks.insert(place.to_owned(), Arc::downgrade(&lock));
+                    lock
+                }
+            }
+        };
+        // A lock guards files, which a panic leaves as a crash would: the next call copes with that anyway.
+        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        work()
+    }
+
+    /// Moves `path` out of the way at once; its content is removed in the background. Nothing there: nothing to do.
+    pub fn throw_away(&self, path: &Path) -> Result<(), Fault> {
+        let trash = self.root.join("trash");
+        let mut grave = self.unique(&trash);
+        // A grave of an earlier process with the same id may still be there.
+        while grave.symlink_metadata().is_ok() {
+            grave = self.unique(&trash);
+        }
+        match fs::rename(path, &grave) {
+            Ok(()) => {
+                self.bury(grave);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io_fault("move away", path, &error)),
+        }
+    }
+
+    /// What an earlier life of the daemon left: its trash, and its checkouts, which no check run reads any more.
+    pub fn sweep(&self) -> Result<(), Fault> {
+        for entry in read_dir(&self.root.join("trash"))? {
+            self.bury(entry);
+        }
+        for entry in read_dir(&self.checkouts())? {
+            self.throw_away(&entry)?;
+        }
+        Ok(())
+    }
+}
+
+/// Paths of the entries of a directory.
+pub(crate) fn read_dir(path: &Path) -> Result<Vec<PathBuf>, Fault> {
+    let entries = fs::read_dir(path).map_err(|error| io_fault("read", path, &error))?;
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(|error| io_fault("read", path, &error))).collect()
+}
+
+/// Makes a directory, and its parents, that only this user can enter.
+pub(crate) fn make_dir(path: &Path) -> Result<(), Fault> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| io_fault("make the directory", path, &error))
+}
+
+/// Removes a directory and everything in it, unlocking directories that their owner has locked.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Fault> {
+    let removed = match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            unlock(path);
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_fault("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Gives the owner access to every directory below. What cannot be unlocked will fail to be removed, and be told then.
+fn unlock(path: &Path) {
+    let is_dir = fs::symlink_metadata(path).is_ok_and(|entry| entry.is_dir());
+    if !is_dir || fs::set_permissions(path, fs::Permissions::from_mode(0o700)).is_err() {
+        return;
+    }
+    for entry in read_dir(path).unwrap_or_default() {
+        unlock(&entry);
+    }
+}
+
+/// One thread that removes what it is sent, for as long as someone can send.
+fn janitor() -> Result<mpsc::Sender<PathBuf>, Fault> {
+    let (sender, graves) = mpsc::channel::<PathBuf>();
+    std::thread::Builder::new()
+        .name("trash".to_owned())
+        .spawn(move || {
+            for grave in graves {
+                if let Err(fault) = remove_tree(&grave) {
+                    tracing::warn!(%fault, "left in the trash until the next start");
+                }
+            }
+        })
+        .map_err(|error| Fault::environment(format!("cannot start a thread: {error}")))?;
+    Ok(sender)
+}

@@ -1,0 +1,117 @@
+//! Looking at commits: diffs, changed paths, files and directories. All by object names on the private store.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use domain::{
+    Fault,
+    ids::CommitId,
+    ports::workspace::{ChangeKind, ChangedPath, DiffStat},
+};
+
+use crate::{base::Entry, git::Call, store::Store};
+
+impl Store<'_> {
+    pub fn diff(&self, from: &CommitId, to: &CommitId) -> Result<Bytes, Fault> {
+        let out = self
+            .diff_tree()
+            .args(["-p", "-M", "--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/"])
+            .args([from.as_str(), to.as_str()])
+            .run()?;
+        Ok(out.into())
+    }
+
+    pub fn changed_paths(&self, from: &CommitId, to: &CommitId) -> Result<Vec<ChangedPath>, Fault> {
+        let out = self
+            .diff_tree()
+            .args(["-r", "-z", "--no-renames", "--raw", "--numstat"])
+            .args([from.as_str(), to.as_str()])
+            .run()?;
+        parse_changes(&out).ok_or_else(|| Fault::bug("git diff-tree printed what cannot be read"))
+    }
+
+    pub fn stat(&self, from: &CommitId, to: &CommitId) -> Result<DiffStat, Fault> {
+        let changes = self.changed_paths(from, to)?;
+        let mut stat = DiffStat::default();
+        for change in changes {
+            stat.files += 1;
+            stat.added += change.added;
+            stat.deleted += change.deleted;
+        }
+        Ok(stat)
+    }
+
+    pub fn read(&self, commit: &CommitId, path: &str, max: usize) -> Result<Option<Bytes>, Fault> {
+        if path.is_empty() || path.ends_with('/') {
+            return Ok(None);
+        }
+        let out = self.git().args(["ls-tree", "-z", commit.as_str(), "--", path]).run()?;
+        let Some(entry) = Entry::parse(out.strip_suffix(b"\0").unwrap_or(&out)) else { return Ok(None) };
+        if !entry.mode.starts_with(b"100") {
+            return Ok(None);
+        }
+        let object = String::from_utf8_lossy(entry.object);
+        Ok(Some(self.git().args(["cat-file", "blob", &object]).head(max)?.into()))
+    }
+
+    pub fn list(&self, commit: &CommitId, directory: &str) -> Result<Vec<String>, Fault> {
+        let call = self.git().args(["ls-tree", "-z", "--name-only", commit.as_str()]);
+        let directory = directory.trim_end_matches('/');
+        let call = if directory.is_empty() { call } else { call.args(["--", &format!("{directory}/")]) };
+        let out = call.run()?;
+        let names = crate::git::pieces(&out).map(|path| {
+            let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+            String::from_utf8_lossy(name).into_owned()
+        });
+        Ok(names.collect())
+    }
+
+    fn diff_tree(&self) -> Call {
+        self.git().args(["diff-tree", "--no-ext-diff", "--no-textconv", "--no-color"])
+    }
+}
+
+/// Reads `--raw --numstat -z`: first all `:modes objects letter`, `path`; then all `added<TAB>deleted<TAB>path`.
+fn parse_changes(out: &[u8]) -> Option<Vec<ChangedPath>> {
+    let mut kinds: BTreeMap<&[u8], ChangeKind> = BTreeMap::new();
+    let mut changes = Vec::new();
+    let mut pieces = crate::git::pieces(out);
+    while let Some(piece) = pieces.next() {
+        if piece.starts_with(b":") {
+            let kind = match piece.last()? {
+                b'A' => ChangeKind::Added,
+                b'D' => ChangeKind::Deleted,
+                b'T' => ChangeKind::TypeChanged,
+                _ => ChangeKind::Modified,
+            };
+            kinds.insert(pieces.next()?, kind);
+            continue;
+        }
+        let mut fields = piece.splitn(3, |byte| *byte == b'\t');
+        let (added, deleted, path) = (fields.next()?, fields.next()?, fields.next()?);
+        // Binary files have `-` for both.
+        let count = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
+        changes.push(ChangedPath {
+            path: String::from_utf8_lossy(path).into_owned(),
+            kind: *kinds.get(path)?,
+            added: count(added).unwrap_or(0),
+            deleted: count(deleted).unwrap_or(0),
+            binary: added == b"-",
+        });
+    }
+    Some(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_and_numstat_are_joined_by_path() {
+        let out = b":100644 100644 aa bb M\0a\tb\0:000000 100755 00 cc A\0bin\x001\t2\ta\tb\0-\t-\tbin\0";
+        let changes = parse_changes(out).unwrap();
+        assert_eq!(changes[0].path, "a\tb");
+        assert_eq!((changes[0].added, changes[0].deleted, changes[0].binary), (1, 2, false));
+        assert_eq!((changes[1].kind, changes[1].binary), (ChangeKind::Added, true));
+    }
+}

@@ -1,0 +1,160 @@
+//! Copying files out of a directory that an agent can write, without following any link of it.
+//!
+//! Git looks at files by name, and a name can be made to point elsewhere between two looks. So what changed is first copied,
+//! directory by directory with no-follow opens, to a place that only the host writes; git reads it there.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            ffi::OsStrExt,
+            fs::{OpenOptionsExt, symlink},
+        },
+    },
+    path::{Component, Path, PathBuf},
+};
+
+use domain::Fault;
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat},
+    io::Errno,
+};
+
+use crate::git::io_fault;
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A directory that an agent can write, and where its files are copied to.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    tree: PathBuf,
+    to: PathBuf,
+    root: OwnedFd,
+    /// The directory looked at last: paths come sorted, so mostly it is the next one's too.
+    parent: Option<(PathBuf, OwnedFd)>,
+}
+
+/// What became of one path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Staged {
+    Copied,
+    /// Gone, or nothing that git keeps (directory, socket, device, pipe).
+    Absent,
+}
+
+impl Stage {
+    pub fn open(tree: &Path, to: &Path) -> Result<Self, Fault> {
+        let root = openat(rustix::fs::CWD, tree, DIRECTORY, Mode::empty())
+            .map_err(|errno| io_fault("open", tree, &errno.into()))?;
+        Ok(Self { tree: tree.to_owned(), to: to.to_owned(), root, parent: None })
+    }
+
+    /// Copies one file or symlink.
+    pub fn copy(&mut self, path: &Path) -> Result<Staged, Fault> {
+        let fault = |tried: &str, error: io::Error| io_fault(tried, &self.tree.join(path), &error);
+        let (Some(name), Some(parent)) = (path.file_name().map(OsStr::to_owned), path.parent()) else {
+            return Ok(Staged::Absent);
+        };
+        if self.parent.as_ref().is_none_or(|(open, _)| open != parent) {
+            match self.directory(parent) {
+                Ok(fd) => self.parent = Some((parent.to_owned(), fd)),
+                Err(error) if is_absent(error) => return Ok(Staged::Absent),
+                Err(error) => return Err(fault("open", error.into())),
+            }
+        }
+        let Some((_, directory)) = &self.parent else { return Ok(Staged::Absent) };
+        let kind = match statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+            Err(error) if is_absent(error) => return Ok(Staged::Absent),
+            Err(error) => return Err(fault("look at", error.into())),
+        };
+        let copied = match kind {
+            FileType::RegularFile => self.copy_file(directory, &name, path),
+            FileType::Symlink => self.copy_symlink(directory, &name, path),
+            _ => return Ok(Staged::Absent),
+        };
+        match copied {
+            Ok(staged) => Ok(staged),
+            // Swapped or removed between two looks.
+            Err(error) if error.raw_os_error().is_some_and(|raw| is_absent(Errno::from_raw_os_error(raw))) => {
+                Ok(Staged::Absent)
+            }
+            Err(error) => Err(fault("copy", error)),
+        }
+    }
+
+    /// Paths of all files and symlinks below `path`, but nothing named `.git`.
+    pub fn below(&self, path: &Path) -> Result<Vec<PathBuf>, Fault> {
+        let mut found = Vec::new();
+        let mut open = vec![path.to_owned()];
+        while let Some(path) = open.pop() {
+            let fault = |errno: Errno| io_fault("read", &self.tree.join(&path), &errno.into());
+            let directory = match self.directory(&path) {
+                Ok(fd) => fd,
+                Err(error) if is_absent(error) => continue,
+                Err(error) => return Err(fault(error)),
+            };
+            for entry in Dir::read_from(&directory).map_err(fault)? {
+                let entry = entry.map_err(fault)?;
+                let name = entry.file_name().to_bytes();
+                if name == b"." || name == b".." || name == b".git" {
+                    continue;
+                }
+                let child = path.join(OsStr::from_bytes(name));
+                match statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => open.push(child),
+                    Ok(_) => found.push(child),
+                    Err(error) if is_absent(error) => {}
+                    Err(error) => return Err(fault(error)),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Opens a directory below the root, one name at a time.
+    fn directory(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let mut fd = openat(&self.root, ".", DIRECTORY, Mode::empty())?;
+        for component in path.components() {
+            let Component::Normal(name) = component else { return Err(Errno::NOENT) };
+            fd = openat(&fd, name, DIRECTORY, Mode::empty())?;
+        }
+        Ok(fd)
+    }
+
+    fn copy_file(&self, directory: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<Staged> {
+        // Not blocking: it may have become a pipe by now.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = openat(directory, name, flags, Mode::empty())?;
+        let stat = fstat(&fd)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(Staged::Absent);
+        }
+        let mode = if stat.st_mode & 0o100 == 0 { 0o600 } else { 0o700 };
+        let mut to = File::options().write(true).create_new(true).mode(mode).open(self.place_for(path)?)?;
+        io::copy(&mut File::from(fd), &mut to)?;
+        Ok(Staged::Copied)
+    }
+
+    fn copy_symlink(&self, directory: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<Staged> {
+        let target = readlinkat(directory, name, Vec::new())?;
+        symlink(OsStr::from_bytes(target.as_bytes()), self.place_for(path)?)?;
+        Ok(Staged::Copied)
+    }
+
+    fn place_for(&self, path: &Path) -> io::Result<PathBuf> {
+        let place = self.to.join(path);
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        Ok(place)
+    }
+}
+
+/// Whether an error says that there is nothing at that name, or that a link or file is in the way to it.
+fn is_absent(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::INVAL)
+}
