@@ -26,13 +26,18 @@ use crate::{
 
 /// How often the output is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Bytes of output that go to the transcript while the program runs; of the rest the tail follows at the end.
+/// Output goes to the transcript in pieces of this size, or of whatever came in so many looks …
+const PIECE_SIZE: u64 = 4 * 1024;
+const PIECE_LOOKS: u32 = 8;
+/// … up to so many bytes and pieces; of the rest the tail follows at the end.
 const LIVE: u64 = 32 * 1024;
-const PIECE: Room = Room { head: 32 * 1024, tail: 32 * 1024 };
+const MAX_PIECES: u32 = 200;
+/// The most that is shown of an output.
+const SHOWN: Room = Room { head: 32 * 1024, tail: 32 * 1024 };
 /// Of the output that tells why a program failed, or what it did when it gives no result.
 const LAST_WORDS: Room = Room { head: 0, tail: 2 * 1024 };
 /// Lines of result that are kept.
-const MAX_RESULTS: usize = 1_000;
+const MAX_RESULTS: usize = 200;
 /// The longest line that is looked at for a mark.
 const MAX_LINE: usize = 8 * 1024;
 
@@ -66,67 +71,57 @@ impl Command {
             let message = Message { role: Role::User, parts: vec![Part::Text { text: prompt.clone() }] };
             journal.write(0, EntryBody::Prompt { message });
             journal.settled().await?;
-            self.work(request, hands, prompt.into(), &mut journal).await
+            self.work(request, hands, prompt.into(), &mut journal).await?
         };
         journal.end(conclusion, &words, 0).await
     }
 
-    async fn work(&self, request: &TurnRequest, hands: &Hands, prompt: Bytes, journal: &mut Journal<'_>) -> Ending {
+    /// Runs the program. An error is the transcript's: the program is killed then.
+    async fn work(
+        &self,
+        request: &TurnRequest,
+        hands: &Hands,
+        prompt: Bytes,
+        journal: &mut Journal<'_>,
+    ) -> Result<Ending, Fault> {
+        let mut process = match self.start(request, hands, prompt).await {
+            Ok(process) => process,
+            Err(ending) => return Ok(ending),
+        };
+        let mut follower = Follower::default();
+        let exit = follower.follow(&mut *process, &*hands.line, journal).await?;
+        Ok(concluded(request, exit, &follower.results, &process.output()))
+    }
+
+    async fn start(&self, request: &TurnRequest, hands: &Hands, prompt: Bytes) -> Result<Box<dyn Process>, Ending> {
         let argv = &request.brief.agent.argv;
-        let Some(program) = argv.first() else {
-            return dead_end(
+        if argv.is_empty() {
+            return Err(dead_end(
                 "no program was named for the agent `command`: put it behind `--`, as in `-- cargo clippy --fix`",
-            );
-        };
-        let file = match keep_prompt(hands, prompt.clone()).await {
-            Ok(file) => file,
-            Err(why) => return failed(why),
-        };
-        let wall = request.brief.budget.wall_s.map(Duration::from_secs);
+            ));
+        }
+        let file = keep_prompt(hands, prompt.clone()).await.map_err(failed)?;
+        if hands.line.is_interrupted() {
+            return Err((TurnConclusion::Interrupted, String::new()));
+        }
         let variables = [
             ("OVERNIGHT_TASK", request.key.task.to_string()),
             ("OVERNIGHT_ATTEMPT", request.key.attempt.to_string()),
             ("OVERNIGHT_TURN", request.turn.to_string()),
             ("OVERNIGHT_PROMPT_FILE", file),
         ];
+        let wall = request.brief.budget.wall_s.map_or(Duration::MAX, Duration::from_secs);
         let exec = Exec {
             argv: argv.clone(),
             cwd: None,
             env: variables.map(|(name, value)| (name.to_owned(), value)).to_vec(),
             stdin: prompt,
-            timeout: wall.map_or(self.options.program_timeout, |wall| wall.min(self.options.program_timeout)),
+            timeout: self.options.program_timeout.min(wall),
         };
-        if hands.line.is_interrupted() {
-            return (TurnConclusion::Interrupted, String::new());
-        }
-        let mut process = match hands.sandbox.spawn(exec).await {
-            Ok(process) => process,
-            Err(fault) if matches!(fault.class, FaultClass::Input | FaultClass::NotFound) => {
-                return dead_end(fault.to_string());
-            }
-            Err(fault) => return failed(fault.to_string()),
-        };
-        let mut follower = Follower::default();
-        let exit = follow(&mut *process, hands, journal, &mut follower).await;
-        let output = process.output();
-        let last = clip::since(&output, 0, LAST_WORDS).text.trim().to_owned();
-        let words = match request.mode {
-            _ if !follower.results.is_empty() => follower.results.make_contiguous().join("\n"),
-            Mode::Report => clip::since(&output, 0, PIECE).text.trim().to_owned(),
-            Mode::Plan | Mode::Work => last.clone(),
-        };
-        let broke = |how: String| (TurnConclusion::Failed { why: format!("`{program}` {how}: {last}") }, words.clone());
-        match exit {
-            None => (TurnConclusion::Interrupted, words),
-            Some(Exit::Code(0)) => (TurnConclusion::Finished, words),
-            Some(Exit::Code(code)) => broke(format!("ended with exit code {code}")),
-            Some(Exit::Signal(signal)) => broke(format!("was killed by signal {signal}")),
-            Some(Exit::TimedOut) => broke("was killed because it ran for too long".to_owned()),
-            Some(Exit::NotStarted) => dead_end(format!(
-                "the program `{program}` was not found in the sandbox, or is not executable: name one that is in the repository \
-                 (as `./path`) or on the PATH there"
-            )),
-        }
+        hands.sandbox.spawn(exec).await.map_err(|fault| match fault.class {
+            FaultClass::Input | FaultClass::NotFound => dead_end(fault.to_string()),
+            _ => failed(fault.to_string()),
+        })
     }
 }
 
@@ -151,6 +146,31 @@ fn dead_end(why: impl Into<String>) -> Ending {
     (TurnConclusion::DeadEnd { why: why.into() }, String::new())
 }
 
+/// What the program's end (`None`: it was interrupted) and its words come to.
+fn concluded(request: &TurnRequest, exit: Option<Exit>, results: &VecDeque<String>, output: &Output) -> Ending {
+    let last = clip::since(output, 0, LAST_WORDS).text.trim().to_owned();
+    let words = match request.mode {
+        _ if !results.is_empty() => results.iter().map(String::as_str).collect::<Vec<_>>().join("\n"),
+        Mode::Report => clip::since(output, 0, SHOWN).text.trim().to_owned(),
+        Mode::Plan | Mode::Work => last.clone(),
+    };
+    let program = request.brief.agent.argv.join(" ");
+    let how = match exit {
+        None => return (TurnConclusion::Interrupted, words),
+        Some(Exit::Code(0)) => return (TurnConclusion::Finished, words),
+        Some(Exit::NotStarted) => {
+            return dead_end(format!(
+                "`{program}` cannot be started: no such program in the sandbox, or it is not executable. Name one that is in \
+                 the repository (as `./path`) or on the PATH there"
+            ));
+        }
+        Some(Exit::Code(code)) => format!("ended with exit code {code}"),
+        Some(Exit::Signal(signal)) => format!("was killed by signal {signal}"),
+        Some(Exit::TimedOut) => "was killed because it ran for too long".to_owned(),
+    };
+    (TurnConclusion::Failed { why: format!("`{program}` {how}: {last}") }, words)
+}
+
 /// Writes the prompt into the attempt's HOME, which only a process in the sandbox can, and says where it is.
 async fn keep_prompt(hands: &Hands, prompt: Bytes) -> Result<String, String> {
     const SCRIPT: &str = r#"cat >"$HOME/prompt.md" && printf %s "$HOME/prompt.md""#;
@@ -171,40 +191,15 @@ async fn keep_prompt(hands: &Hands, prompt: Bytes) -> Result<String, String> {
     }
 }
 
-/// Waits for the program's end while its output goes to the transcript and its marks to the line. `None`: it was interrupted.
-async fn follow(
-    process: &mut dyn Process,
-    hands: &Hands,
-    journal: &mut Journal<'_>,
-    follower: &mut Follower,
-) -> Option<Exit> {
-    let exit = loop {
-        let waited = tokio::select! {
-            biased;
-            exit = process.wait(LOOK_EVERY) => exit,
-            () = hands.line.interrupted() => {
-                process.kill().await;
-                break None;
-            }
-        };
-        if waited.is_some() {
-            break waited;
-        }
-        follower.look(&process.output(), &*hands.line, journal);
-    };
-    let output = process.output();
-    follower.look(&output, &*hands.line, journal);
-    follower.finish(&output, &*hands.line, journal);
-    exit
-}
-
 /// Reads along with a program's output.
 #[derive(Default)]
 struct Follower {
     /// Bytes looked at for marks.
     read: u64,
-    /// Bytes written to the transcript.
+    /// Bytes written to the transcript, in how many pieces, and how many looks ago.
     told: u64,
+    pieces: u32,
+    looks: u32,
     /// The last line so far, while it has no end.
     line: String,
     results: VecDeque<String>,
@@ -212,12 +207,49 @@ struct Follower {
 }
 
 impl Follower {
-    /// Takes in what is new: marks, and the first part of the output for the transcript.
-    fn look(&mut self, output: &Output, line: &dyn Line, journal: &mut Journal<'_>) {
+    /// Waits for the program's end while its output goes to the transcript and its marks to the line. `None`: it was
+    /// interrupted, and killed.
+    async fn follow(
+        &mut self,
+        process: &mut dyn Process,
+        line: &dyn Line,
+        journal: &mut Journal<'_>,
+    ) -> Result<Option<Exit>, Fault> {
+        let exit = loop {
+            let waited = tokio::select! {
+                biased;
+                exit = process.wait(LOOK_EVERY) => exit,
+                () = line.interrupted() => {
+                    process.kill().await;
+                    break None;
+                }
+            };
+            if waited.is_some() {
+                break waited;
+            }
+            let output = process.output();
+            self.look(&output, line);
+            self.tell_transcript(&output, journal);
+            journal.settled().await?;
+        };
+        let output = process.output();
+        self.look(&output, line);
+        self.mark();
+        self.tell(line);
+        if self.told < output.total {
+            let room = if self.told == 0 { SHOWN } else { Room { head: 0, tail: SHOWN.tail } };
+            let text = clip::since(&output, self.told, room).text;
+            journal.write(0, EntryBody::Output { text });
+        }
+        Ok(exit)
+    }
+
+    /// Takes in the marks of what is new.
+    fn look(&mut self, output: &Output, line: &dyn Line) {
         if output.total == self.read {
             return;
         }
-        let news = clip::since(output, self.read, PIECE).text;
+        let news = clip::since(output, self.read, SHOWN).text;
         self.read = output.total;
         let mut lines = news.split('\n');
         self.line.push_str(lines.next().unwrap_or_default());
@@ -229,20 +261,17 @@ impl Follower {
             self.line.clear();
         }
         self.tell(line);
-        if self.told < LIVE {
-            self.told = output.total;
-            journal.write(0, EntryBody::Output { text: news });
-        }
     }
 
-    /// Takes in the last line, and writes the part of the output that was not written before.
-    fn finish(&mut self, output: &Output, line: &dyn Line, journal: &mut Journal<'_>) {
-        self.mark();
-        self.tell(line);
-        if self.told < output.total {
-            let text = clip::since(output, self.told, Room { head: 0, tail: PIECE.tail }).text;
-            self.told = output.total;
+    /// Writes the next piece of output once it is worth an entry.
+    fn tell_transcript(&mut self, output: &Output, journal: &mut Journal<'_>) {
+        self.looks += 1;
+        let new = output.total - self.told;
+        let is_worth_it = new >= PIECE_SIZE || (new > 0 && self.looks >= PIECE_LOOKS);
+        if is_worth_it && self.told < LIVE && self.pieces < MAX_PIECES {
+            let text = clip::since(output, self.told, SHOWN).text;
             journal.write(0, EntryBody::Output { text });
+            (self.told, self.pieces, self.looks) = (output.total, self.pieces + 1, 0);
         }
     }
 

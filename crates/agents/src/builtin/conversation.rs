@@ -211,9 +211,9 @@ impl Conversation {
             Some(problem) => self.strike(problem),
             None => self.strikes = 0,
         }
-        // Providers refuse to be sent empty texts and messages, though models produce them.
+        // Providers refuse to be sent empty texts, or a reply of nothing but reasoning, though models produce them.
         message.parts.retain(|part| is_telling(part) || !matches!(part, Part::Text { .. }));
-        if message.parts.is_empty() {
+        if message.parts.iter().all(|part| matches!(part, Part::Opaque { .. })) {
             message.parts.push(Part::Text { text: "(empty reply)".to_owned() });
         }
         self.push(message);

@@ -3,6 +3,7 @@
 use std::{io::Read, sync::Arc};
 
 use domain::ports::sandbox::{Output, Sandbox};
+use tokio::sync::Semaphore;
 
 use crate::clip::{self, Clip, Room};
 
@@ -12,6 +13,8 @@ pub(super) const MAX_TEXT: usize = ROOM.head + ROOM.tail;
 const ROOM: Room = Room { head: 4 * 1024, tail: 6 * 1024 };
 /// Bytes of a long output that are kept for the agent.
 const MAX_KEPT: usize = 8 * 1024 * 1024;
+/// So many are copied at once, as each is in memory for a moment.
+static COPYING: Semaphore = Semaphore::const_new(4);
 
 /// The part of an output that was not seen yet.
 pub(super) fn news(output: &Output, seen: u64) -> Clip {
@@ -23,6 +26,7 @@ pub(super) async fn keep(sandbox: &Arc<dyn Sandbox>, output: Output, id: &str) -
     let path = format!(".git/overnight/{id}.txt");
     let (sandbox, target) = (Arc::clone(sandbox), path.clone());
     let total = output.total;
+    let _place = COPYING.acquire().await;
     let kept = tokio::task::spawn_blocking(move || {
         let bytes = whole(&output).ok()?;
         sandbox.files().write(&target, &bytes).ok()?;

@@ -199,14 +199,10 @@ impl<'a> Workbench<'a> {
     async fn search(&mut self, call: Search) -> Done {
         let path = call.path.as_deref().map_or(".", relative);
         let git = ["git", "grep", "-nI", "--untracked", "-E", "-e", &call.pattern, "--", path];
-        let found = self.find(&git).await;
-        let lacks_git = match &found {
-            Ok((Exit::NotStarted, _)) => true,
-            Ok((Exit::Code(128), output)) => memchr::memmem::find(&output.head, b"not a git repository").is_some(),
-            Ok(_) | Err(_) => false,
-        };
-        if !lacks_git {
-            return told(&call.pattern, found);
+        match self.find(&git).await {
+            // No git, no repository, or one that git will not read. (A wrong pattern comes here too; grep says the same of it.)
+            Ok((Exit::NotStarted | Exit::Code(128), _)) => {}
+            found => return told(&call.pattern, found),
         }
         let plain = ["grep", "-rnIE", "--exclude-dir=.git", "-e", &call.pattern, "--", path];
         told(&call.pattern, self.find(&plain).await)

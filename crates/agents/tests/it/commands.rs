@@ -45,13 +45,17 @@ async fn a_failing_program_fails_the_turn_with_its_last_words() {
     else {
         panic!("not failed")
     };
-    assert!(why.starts_with("`sh` ended with exit code 3: ") && why.ends_with("no such file"), "{why}");
+    assert!(
+        why.starts_with("`sh -c seq 1 9000; echo no such file >&2; exit 3` ended with exit code 3: ")
+            && why.ends_with("no such file"),
+        "{why}"
+    );
     assert!(why.len() < 3_000);
 }
 
 #[tokio::test]
 async fn what_cannot_be_started_is_a_dead_end_that_names_it() {
-    for (argv, word) in [(&["no-such-program"][..], "`no-such-program` was not found"), (&[], "behind `--`")] {
+    for (argv, word) in [(&["no-such-program"][..], "`no-such-program` cannot be started"), (&[], "behind `--`")] {
         let TurnConclusion::DeadEnd { why } = Scene::argv(argv).run().await.conclusion else { panic!("no dead end") };
         assert!(why.contains(word), "{why}");
     }

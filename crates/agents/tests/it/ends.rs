@@ -165,7 +165,10 @@ async fn a_turn_that_is_interrupted_before_it_starts_calls_nothing() {
 #[tokio::test]
 async fn a_command_that_never_ends_is_gone_when_its_turn_is() {
     let scene = Scene::new(vec![
-        calls(&[("shell", json!({"command": "echo $$ >pid; sleep 1000", "wait_s": 0.2}))]),
+        calls(&[
+            ("shell", json!({"command": "echo $$ >pid; mkfifo ready; echo go >ready; exec sleep 1000", "wait_s": 0})),
+            ("shell", json!({"command": "until [ -p ready ]; do :; done; cat ready"})),
+        ]),
         finish("done"),
     ]);
     scene.finished().await;

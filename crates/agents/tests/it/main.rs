@@ -7,3 +7,4 @@ mod resume;
 mod rounds;
 mod scene;
 mod tools;
+mod yard;

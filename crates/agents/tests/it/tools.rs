@@ -12,7 +12,7 @@ async fn a_long_command_yields_and_is_polled_to_its_end() {
     let results = use_tools(
         &mut scene,
         &[
-            ("shell", json!({"command": "mkfifo gate; echo one; read x <gate; echo two; exit 4", "wait_s": 0.3})),
+            ("shell", json!({"command": "mkfifo gate; echo one; read x <gate; echo two; exit 4", "wait_s": 0.1})),
             ("poll", json!({"id": "1.1.0", "wait_s": 0})),
             ("shell", json!({"command": "echo >gate"})),
             ("poll", json!({"id": "1.1.0"})),
@@ -20,9 +20,10 @@ async fn a_long_command_yields_and_is_polled_to_its_end() {
         ],
     )
     .await;
-    assert_eq!(results[0], ("one\n[still running; its id is 1.1.0]".to_owned(), false));
-    assert_eq!(results[1], ("[still running; its id is 1.1.0]".to_owned(), false), "nothing is said twice");
-    assert_eq!(results[3], ("two\n[exit code 4]".to_owned(), true));
+    assert!(results[..2].iter().all(|(text, failed)| text.ends_with("[still running; its id is 1.1.0]") && !failed));
+    assert!(results[3].0.ends_with("two\n[exit code 4]") && results[3].1, "{results:?}");
+    let told: String = results.iter().map(|(text, _)| text.as_str()).collect();
+    assert_eq!((told.matches("one").count(), told.matches("two").count()), (1, 1), "nothing is said twice: {told}");
     assert!(results[4].1 && results[4].0.contains("No command `1.1.0`"), "{}", results[4].0);
 }
 
@@ -44,7 +45,7 @@ async fn a_command_that_outlives_its_limit_is_killed() {
     let mut scene = Scene::new(Vec::new());
     scene.options.command_timeout = std::time::Duration::from_millis(200);
     let results = use_tools(&mut scene, &[("shell", json!({"command": "echo a; sleep 1000"}))]).await;
-    assert!(results[0].1 && results[0].0.starts_with("a\n[killed: it ran for more than"), "{}", results[0].0);
+    assert!(results[0].1 && results[0].0.contains("[killed: it ran for more than"), "{}", results[0].0);
 }
 
 #[tokio::test]
