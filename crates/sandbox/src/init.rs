@@ -167,9 +167,12 @@ fn attend(keeper: &Keeper, control: &OwnedFd, first: Pid) -> ! {
             Err(Errno::INTR) => continue,
             Err(_) => (true, false),
         };
+        if signaled {
+            // A SIGTERM can only come from the command itself: it is not for the init.
+            sys::drain_signals(&keeper.signals);
+        }
         // The daemon never writes to the control socket: that it can be read is its end.
-        let terminated = signaled && sys::drain_signals(&keeper.signals);
-        if let_go || terminated {
+        if let_go {
             tree::end(keeper.scope);
             exit(0)
         }

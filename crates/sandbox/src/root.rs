@@ -217,7 +217,7 @@ fn place(root: &OwnedFd, path: &Path, what: Hidden) -> io::Result<OwnedFd> {
         openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
     };
     match open(path) {
-        Err(Errno::NOENT) => {}
+        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {}
         there => return Ok(there?),
     }
     let mut made = std::path::PathBuf::new();
@@ -226,16 +226,28 @@ fn place(root: &OwnedFd, path: &Path, what: Hidden) -> io::Result<OwnedFd> {
     for (index, component) in path.components().enumerate() {
         let Component::Normal(name) = component else { return Err(io::ErrorKind::InvalidInput.into()) };
         made.push(name);
-        let made_now = if index + 1 == last && what == Hidden::File {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            openat(&parent, name, flags, Mode::RUSR).map(drop)
-        } else {
-            mkdirat(&parent, name, Mode::from_raw_mode(0o755))
+        let file = index + 1 == last && what == Hidden::File;
+        let make = || {
+            if file {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                openat(&parent, name, flags, Mode::RUSR).map(drop)
+            } else {
+                mkdirat(&parent, name, Mode::from_raw_mode(0o755))
+            }
         };
-        match made_now {
-            Ok(()) | Err(Errno::EXIST) => parent = open(&made)?,
-            Err(errno) => return Err(errno.into()),
-        }
+        let next = match make() {
+            Ok(()) | Err(Errno::EXIST) => open(&made),
+            Err(errno) => Err(errno),
+        };
+        parent = match next {
+            // A link that leads nowhere, or a file: an agent left it in its HOME, and would lock itself out.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {
+                unlinkat(&parent, name, AtFlags::empty())?;
+                make()?;
+                open(&made)?
+            }
+            next => next?,
+        };
     }
     Ok(parent)
 }

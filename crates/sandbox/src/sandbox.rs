@@ -91,7 +91,8 @@ impl Sandbox {
             None => String::new(),
         };
         let fault = Fault::environment(format!("the sandbox could not {stage}{place}: {error}"));
-        match probe::mend() {
+        let denied = matches!(errno, libc::EPERM | libc::EACCES | libc::ENOSPC | libc::EUSERS | libc::EINVAL);
+        match denied.then(probe::mend).flatten() {
             Some(mend) => fault.hint(mend),
             None => fault,
         }

@@ -47,7 +47,7 @@ pub fn signal_fd() -> io::Result<OwnedFd> {
     }
 }
 
-/// Takes the pending signals from a [`signal_fd`]; whether SIGTERM was among them.
+/// Takes the pending signals from a [`signal_fd`]. Whether SIGTERM was among them.
 pub fn drain_signals(fd: &OwnedFd) -> bool {
     const SIZE: usize = mem::size_of::<libc::signalfd_siginfo>();
     let mut terminated = false;
@@ -57,6 +57,20 @@ pub fn drain_signals(fd: &OwnedFd) -> bool {
         terminated |= buffer[..4] == (libc::SIGTERM as u32).to_ne_bytes();
     }
     terminated
+}
+
+/// Closes what the daemon was started with beyond the three standard descriptors, and forgets which signals it was told to
+/// ignore: neither is for commands. A broken pipe stays an error here.
+pub fn start_afresh() -> io::Result<()> {
+    for signal in (1..32).filter(|signal| *signal != libc::SIGPIPE) {
+        // SAFETY: the default disposition installs no handler. SIGKILL and SIGSTOP have no other, and fail.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: called at the start of `main`, when nothing of this process owns a descriptor above the standard ones.
+    match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// How a process takes the end of its children.

@@ -88,7 +88,8 @@ impl Host {
         let tools = TOOLS.iter().filter_map(|name| below_home(name));
         let tools = tools.chain(cargo_home.iter().map(|home| home.join("bin"))).chain(rustup_home.clone());
         for tool in tools.filter(|tool| tool.is_dir()) {
-            if !shown.iter().any(|mount| shows(mount, &tool)) {
+            let veiled = home.as_ref().is_some_and(|home| tool.starts_with(home));
+            if veiled || !shown.iter().any(|mount| shows(mount, &tool)) {
                 shown.push(read_only(&tool));
             }
         }

@@ -38,6 +38,7 @@ pub fn zygote_main() -> ! {
 }
 
 fn serve() -> io::Result<()> {
+    sys::start_afresh()?;
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;

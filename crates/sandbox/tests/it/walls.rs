@@ -1,0 +1,240 @@
+//! Ways out that must be closed.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::Path,
+};
+
+use domain::{
+    FaultClass,
+    ports::sandbox::{Confinement, Exit, Sandbox, Sandboxes as _},
+};
+use sandbox::Options;
+
+use crate::host::{Place, exec, options, run, sandboxes, sh, start};
+
+async fn confined() -> (Place, std::sync::Arc<dyn Sandbox>) {
+    let place = Place::new();
+    let sandbox = place.open(Confinement::Confined).await;
+    (place, sandbox)
+}
+
+#[tokio::test]
+async fn the_probe_says_that_this_machine_can() {
+    let probe = sandboxes().probe();
+    assert!(probe.confined, "{probe:#?}");
+    assert!(probe.walls.iter().any(|wall| wall.name == "files" && wall.stands));
+    assert!(probe.walls.iter().any(|wall| wall.name == "network" && !wall.stands));
+}
+
+#[tokio::test]
+async fn the_home_and_the_state_and_the_socket_are_not_there() {
+    let host = tempfile::Builder::new().prefix("overnight-host-").tempdir_in("/opt").unwrap();
+    let home = host.path().join("home");
+    for directory in [".ssh", ".cargo/bin", ".config", ".local/share/overnight/stores/base"] {
+        fs::create_dir_all(home.join(directory)).unwrap();
+    }
+    let canary = "canary-4711";
+    for file in [".ssh/id", ".cargo/credentials.toml", ".config/token", ".local/share/overnight/state.db", ".netrc"] {
+        fs::write(home.join(file), canary).unwrap();
+    }
+    fs::write(home.join(".cargo/bin/tool"), "#!/bin/sh\necho tool runs\n").unwrap();
+    fs::set_permissions(home.join(".cargo/bin/tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(home.join(".local/share/overnight/stores/base/object"), "object").unwrap();
+    let state = home.join(".local/share/overnight");
+    let _daemon = UnixListener::bind(state.join("socket")).unwrap();
+    let options = Options {
+        home: Some(home.clone()),
+        cargo_home: None,
+        rustup_home: None,
+        path: home.join(".cargo/bin").into(),
+        ..options()
+    };
+    let (own, _) = start(options);
+
+    let place = Place::new();
+    let mut spec = place.spec(Confinement::Confined);
+    spec.hidden = vec![state.clone(), state.join("socket"), place.root().join("secret")];
+    spec.readable = vec![state.join("stores/base")];
+    fs::write(place.root().join("secret"), canary).unwrap();
+    let sandbox = own.open(spec).await.unwrap();
+    // The test's home lies below a system directory that is shown, so that this tries the veils and not only absence.
+    let script = format!(
+        "cat {0}/.ssh/id {0}/.cargo/credentials.toml {0}/.config/token {0}/.netrc {1}/state.db secret; \
+         grep -rs {canary} {0} /workspace /opt /etc /home /root; find {1}; touch {0}/new {1}/stores/new; \
+         test -S {1}/socket && echo socket seen; cat {1}/stores/base/object; tool; echo x > {1}/stores/base/new",
+        home.display(),
+        state.display()
+    );
+    let (_, printed) = run(&*sandbox, sh(&script)).await;
+    assert!(!printed.contains(canary), "{printed}");
+    assert!(!printed.contains("socket seen") && !printed.contains("state.db\n"), "{printed}");
+    assert!(printed.contains("object\n") || printed.contains("objecttool runs\n"), "{printed}");
+    assert!(printed.contains("tool runs"), "{printed}");
+    assert!(!state.join("stores/base/new").exists() && !home.join("new").exists());
+}
+
+#[tokio::test]
+async fn the_test_runners_own_home_and_siblings_are_not_there() {
+    let (place, sandbox) = confined().await;
+    let home = std::env::var("HOME").unwrap();
+    let script = format!("ls -a {home}; ls {}; ls -a /var /run /mnt /srv /boot /sys", place.path().display());
+    let (_, printed) = run(&*sandbox, sh(&script)).await;
+    for name in [".ssh", ".config", ".gitconfig", ".npmrc", ".bashrc", "lock\n", "spill"] {
+        assert!(!printed.contains(name), "{name} in {printed}");
+    }
+}
+
+#[tokio::test]
+async fn the_systems_secrets_are_masked() {
+    let (_place, sandbox) = confined().await;
+    let script = "cat /etc/shadow /etc/gshadow /etc/ssl/private/* /proc/1/environ 2>/dev/null | wc -c; cat /etc/passwd | head -n 1";
+    let (_, printed) = run(&*sandbox, sh(script)).await;
+    assert!(printed.starts_with("0\n"), "{printed}");
+    assert!(printed.contains("root:"), "{printed}");
+}
+
+#[tokio::test]
+async fn only_its_own_processes_are_seen() {
+    let (_place, sandbox) = confined().await;
+    let host = std::process::id();
+    let (_, printed) = run(&*sandbox, sh("echo /proc/[0-9]*")).await;
+    // The init, the shell; pathname expansion is the shell's own.
+    assert_eq!(printed.trim(), "/proc/1 /proc/2");
+    let script = format!("kill -0 {host}; echo $?; kill -9 -1; echo alive");
+    let (exit, printed) = run(&*sandbox, sh(&script)).await;
+    assert!(printed.starts_with("sh: ") || printed.contains('1'), "{printed}");
+    // `kill -1` takes every process but the caller and the init.
+    assert_eq!((exit, printed.ends_with("alive\n")), (Exit::Code(0), true), "{printed}");
+}
+
+#[tokio::test]
+async fn the_init_can_be_neither_killed_nor_traced() {
+    let (_place, sandbox) = confined().await;
+    let script = "kill -9 1; kill -TERM 1; cat /proc/1/fd/3; ls /proc/1/root/ /proc/1/cwd/; cat /proc/1/mem /proc/1/maps; echo alive";
+    let (exit, printed) = run(&*sandbox, sh(script)).await;
+    assert_eq!(exit, Exit::Code(0), "{printed}");
+    assert_eq!(printed.matches("Permission denied").count(), 5, "{printed}");
+    assert_eq!(python(&*sandbox, "import ctypes; print(ctypes.CDLL(None).ptrace(16, 1, 0, 0))").await, "-1");
+}
+
+/// What a line of Python prints; it can make any system call.
+async fn python(sandbox: &dyn Sandbox, code: &str) -> String {
+    let (exit, printed) = run(sandbox, exec(&["/usr/bin/env", "python3", "-c", code])).await;
+    assert_eq!(exit, Exit::Code(0), "{printed}");
+    printed.trim().to_owned()
+}
+
+#[tokio::test]
+async fn nothing_of_the_system_can_be_written() {
+    let (_place, sandbox) = confined().await;
+    for path in
+        ["/usr/x", "/etc/x", "/opt/x", "/x", "/bin/x", "/dev/x", "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger"]
+    {
+        let (exit, printed) = run(&*sandbox, sh(&format!("echo x > {path}"))).await;
+        assert_ne!(exit, Exit::Code(0), "{path}: {printed}");
+        assert!(!Path::new("/usr/x").exists());
+    }
+    for path in ["/tmp/x", "/var/tmp/x", "/dev/shm/x", "/run/x", "/home/agent/x", "/workspace/x", "/dev/null"] {
+        let (exit, printed) = run(&*sandbox, sh(&format!("echo x > {path}"))).await;
+        assert_eq!(exit, Exit::Code(0), "{path}: {printed}");
+    }
+}
+
+#[tokio::test]
+async fn no_power_is_held_or_gained() {
+    let (_place, sandbox) = confined().await;
+    let (_, printed) = run(&*sandbox, sh("grep -E '^(Cap|NoNewPrivs)' /proc/self/status")).await;
+    for line in printed.lines() {
+        let (name, value) = line.split_once(":\t").unwrap();
+        let expected = if name == "NoNewPrivs" { "1" } else { "0000000000000000" };
+        assert_eq!(value, expected, "{name}");
+    }
+    for script in [
+        "mount -t tmpfs tmpfs /tmp",
+        "umount /proc",
+        "umount /etc/shadow",
+        "mount -o remount,rw /usr",
+        "unshare -r true",
+        "unshare -Urm mount -t tmpfs tmpfs /tmp",
+        "unshare -m true",
+        "chroot / true",
+        "mknod /workspace/disk b 254 0",
+        "hostname other",
+        "chown 1:1 /workspace",
+        "nsenter -t 1 -m true",
+    ] {
+        let (exit, printed) = run(&*sandbox, sh(script)).await;
+        assert_ne!(exit, Exit::Code(0), "{script}: {printed}");
+    }
+}
+
+#[tokio::test]
+async fn files_keep_their_owner() {
+    let (place, sandbox) = confined().await;
+    fs::write(place.root().join("old"), "").unwrap();
+    let (exit, printed) = run(&*sandbox, sh("touch new; test -O old && test -O new && test -O /tmp && id -u")).await;
+    assert_eq!((exit, printed.trim()), (Exit::Code(0), rustix::process::geteuid().as_raw().to_string().as_str()));
+}
+
+#[tokio::test]
+async fn a_temporary_directory_is_the_sandboxs_own_and_lasts() {
+    let (place, sandbox) = confined().await;
+    run(&*sandbox, sh("echo kept > /tmp/file")).await;
+    assert_eq!(run(&*sandbox, sh("cat /tmp/file")).await.1, "kept\n");
+    let (_other, other) = confined().await;
+    assert_eq!(run(&*other, sh("ls /tmp")).await.1, "");
+    drop(place);
+}
+
+/// A later sandbox on the same HOME must not be led out by what an earlier command left there.
+#[tokio::test]
+async fn links_left_in_home_lead_nowhere() {
+    let place = Place::new();
+    fs::create_dir(place.path().join("outside")).unwrap();
+    fs::write(place.path().join("outside/secret"), "canary-4712").unwrap();
+    let sandbox = place.open(Confinement::Confined).await;
+    run(&*sandbox, sh("true")).await;
+    let outside = place.path().join("outside");
+    let script = format!(
+        "rm -rf ~/.overnight/tmp ~/.overnight/cargo-*; mkdir -p ~/.overnight; cd ~/.overnight; \
+         for name in tmp cargo-registry cargo-git; do ln -s {0} $name; done; rm -rf ~/.cargo; ln -s {0} ~/.cargo",
+        outside.display()
+    );
+    sandbox.kill().await;
+    let home = place.path().join("home");
+    let done = std::process::Command::new("sh").args(["-c", &script]).env("HOME", &home).status().unwrap();
+    assert!(done.success());
+    let (exit, printed) = run(&*sandbox, sh("echo x > /tmp/x; cat /tmp/secret ~/.cargo/secret; ls -la /tmp")).await;
+    assert!(!printed.contains("canary"), "{exit:?} {printed}");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn where_a_sandbox_cannot_be_made_it_is_said_where() {
+    let place = Place::new();
+    let mut spec = place.spec(Confinement::Confined);
+    spec.readable = vec![place.path().join("no-such-store")];
+    let Err(fault) = sandboxes().open(spec).await else { panic!() };
+    assert_eq!(fault.class, FaultClass::Environment);
+    assert!(fault.what.contains("no-such-store"), "{fault}");
+
+    let mut spec = place.spec(Confinement::Confined);
+    let store = place.path().join("store");
+    fs::create_dir(&store).unwrap();
+    spec.readable = vec![store.clone()];
+    let sandbox = sandboxes().open(spec).await.unwrap();
+    fs::remove_dir(&store).unwrap();
+    let Err(fault) = sandbox.spawn(sh("true")).await else { panic!() };
+    assert_eq!(fault.class, FaultClass::Environment);
+    assert!(fault.what.contains("store"), "{fault}");
+}
+
+#[tokio::test]
+async fn an_unconfined_command_sees_the_host() {
+    let place = Place::new();
+    let sandbox = place.open(Confinement::Unconfined).await;
+    let (_, printed) = run(&*sandbox, sh(&format!("test -d /proc/{} && pwd", std::process::id()))).await;
+    assert_eq!(printed.trim(), fs::canonicalize(place.root()).unwrap().to_str().unwrap());
+}
