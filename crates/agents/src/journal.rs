@@ -15,6 +15,10 @@ use crate::clip;
 
 /// The longest summary of a turn's end, in bytes.
 const MAX_SUMMARY: usize = 8 * 1024;
+/// The longest other text of a turn's end: reasons and questions become part of events, which are small. Of choices, each.
+const MAX_TEXT: usize = 4 * 1024;
+const MAX_CHOICE: usize = 256;
+const MAX_CHOICES: usize = 16;
 /// A report is the summary of its turn, and the end is the only place where it stands whole.
 const MAX_REPORT: usize = 256 * 1024;
 
@@ -52,7 +56,7 @@ impl<'a> Journal<'a> {
 
     /// Writes the turn's end, and waits for it.
     pub async fn end(&mut self, conclusion: TurnConclusion, words: &str, rounds: u32) -> Result<TurnEnd, Fault> {
-        let end = TurnEnd { conclusion, summary: clip::head(words, self.max_summary), rounds };
+        let end = TurnEnd { conclusion: bounded(conclusion), summary: clip::head(words, self.max_summary), rounds };
         self.write(rounds, EntryBody::End { end: end.clone() });
         self.settled().await?;
         Ok(end)
@@ -64,9 +68,23 @@ pub(crate) fn conclude(outcome: Result<TurnEnd, Fault>) -> Result<TurnEnd, Fault
     outcome.or_else(|fault| match fault.class {
         domain::FaultClass::Fenced => Err(fault),
         _ => Ok(TurnEnd {
-            conclusion: TurnConclusion::Failed { why: fault.to_string() },
+            conclusion: bounded(TurnConclusion::Failed { why: fault.to_string() }),
             summary: String::new(),
             rounds: 0,
         }),
     })
+}
+
+fn bounded(conclusion: TurnConclusion) -> TurnConclusion {
+    let cut = |text: &str| clip::head(text, MAX_TEXT);
+    match conclusion {
+        TurnConclusion::Finished | TurnConclusion::Interrupted | TurnConclusion::OutOfRounds => conclusion,
+        TurnConclusion::Asked { question, choices } => {
+            let choices = choices.iter().take(MAX_CHOICES).map(|choice| clip::head(choice, MAX_CHOICE)).collect();
+            TurnConclusion::Asked { question: cut(&question), choices }
+        }
+        TurnConclusion::OutOfBudget { why } => TurnConclusion::OutOfBudget { why: cut(&why) },
+        TurnConclusion::DeadEnd { why } => TurnConclusion::DeadEnd { why: cut(&why) },
+        TurnConclusion::Failed { why } => TurnConclusion::Failed { why: cut(&why) },
+    }
 }

@@ -50,7 +50,7 @@ pub(crate) fn opening(turn: &TurnRequest, fresh: bool) -> String {
             text.push_str("A person approved this plan. Carry it out; all tools work now.\n");
         }
         Prompt::Start { plan: None, .. } if fresh => {}
-        Prompt::Start { plan: None, .. } => text.push_str("Start on the task of the brief now; all tools work.\n"),
+        Prompt::Start { plan: None, .. } => text.push_str("Start on the task of the brief now.\n"),
         Prompt::Fix { digest, again, .. } => {
             section(&mut text, "The checks are red on your change", digest);
             text.push_str("Find the cause in the code and mend it.\n");

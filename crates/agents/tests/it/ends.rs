@@ -101,6 +101,17 @@ async fn a_refusal_is_a_dead_end_in_the_models_words() {
 }
 
 #[tokio::test]
+async fn whatever_the_model_says_an_end_is_small() {
+    let long = "x".repeat(100_000);
+    let scene = Scene::new(vec![calls(&[("ask", json!({"question": long, "choices": vec![long.clone(); 30]}))])]);
+    let end = scene.run().await;
+    assert!(serde_json::to_string(&end).unwrap().len() < 12 * 1024);
+    let refusal = Step::Reply(vec![Part::Text { text: long }], Stop::Refused);
+    let end = Scene::new(vec![refusal]).run().await;
+    assert!(serde_json::to_string(&end).unwrap().len() < 14 * 1024);
+}
+
+#[tokio::test]
 async fn a_conversation_that_is_too_long_for_the_model_is_shortened() {
     let too_long = || ModelFault::Rejected("prompt is too long: 210000 tokens > 200000 maximum".to_owned());
     let scene = Scene::new(vec![shell("seq 2000"), shell("seq 2000"), finish("done")]);
