@@ -68,6 +68,11 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
             return Failure::with(StatusCode::BAD_REQUEST, fault);
         }
         let fault = described(&error.to_string());
+        // An unknown field's place ends with its name, which the message has already.
+        let place = match fault.what.starts_with("unknown field") {
+            true => place.rsplit_once('.').map_or(".", |(parent, _)| parent),
+            false => &place,
+        };
         Failure::from(if place == "." { fault } else { fault.at(format_args!("`{place}`")) })
     })?;
     reader.end().map_err(|error| {

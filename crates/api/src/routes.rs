@@ -3,12 +3,12 @@
 use axum::{
     Router,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, post, put},
 };
-use domain::{Fault, FaultClass};
+use domain::Fault;
 
 use crate::{App, changes, door::Peer, events, export, house, keys, log, problem::Failure, speech, tasks, wire};
 
@@ -26,7 +26,8 @@ macro_rules! routes {
         pub const ROUTES: &[Route] = &[$(Route { method: stringify!($method), path: $path }),*];
 
         fn table() -> Router<App> {
-            Router::new()$(.route($path, $method($handler) as MethodRouter<App>))*
+            Router::new()$(
+                .route(concat!("/api/v1", $path), $method($handler) as MethodRouter<App>))*
         }
     };
 }
@@ -61,8 +62,11 @@ routes! {
 }
 
 pub(crate) fn router(app: App) -> Router {
-    let api = table().fallback(no_route).method_not_allowed_fallback(no_method);
-    Router::new().nest("/api/v1", api).fallback(no_route).layer(from_fn_with_state(app.clone(), guard)).with_state(app)
+    table()
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(app.clone(), guard))
+        .with_state(app)
 }
 
 /// Lets in only whom the socket is for, and marks every answer.
@@ -82,14 +86,14 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
     response
 }
 
-async fn no_route(request: Request) -> Failure {
-    Fault::new(FaultClass::NotFound, format!("there is no route {}", request.uri().path()))
+async fn no_route(uri: Uri) -> Failure {
+    Fault::not_found(format!("there is no route {}", uri.path()))
         .hint("docs/api.md lists the routes; all are below /api/v1")
         .into()
 }
 
-async fn no_method(method: Method, request: Request) -> Failure {
-    let fault = Fault::input(format!("{method} is not possible on {}", request.uri().path()))
+async fn no_method(method: Method, uri: Uri) -> Failure {
+    let fault = Fault::input(format!("{method} is not possible on {}", uri.path()))
         .hint("docs/api.md lists the routes and their methods");
     Failure::with(StatusCode::METHOD_NOT_ALLOWED, fault)
 }

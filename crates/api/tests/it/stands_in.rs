@@ -1,0 +1,282 @@
+//! Boring second implementations of the rooms below the engine: the test says when a turn ends and how.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use domain::{
+    Fault,
+    budget::{Budget, Usage},
+    check::{CheckEnd, CheckRun, CheckSpec, Judgement, Verdict},
+    ids::{AttemptKey, CommitId, RepositoryId, TaskId, TurnNo},
+    ports::{
+        BoxFuture, Clock,
+        agent::{Agent, Agents, Entry, EntryBody, Hands, ModelNeed, TurnConclusion, TurnEnd, TurnRequest},
+        checks::{Checks, JudgeRequest},
+        model::{Access, Credentials, Endpoint, Gateways, Message, Model, Part, ResolvedModel, Role},
+        sandbox::{Exec, Files, Probe, Process, Sandbox, SandboxSpec, Sandboxes, Wall},
+        workspace::{
+            ChangedPath, Checkout, CheckoutRequest, DiffStat, LandRequest, Landing, Origin, Prepared, Repository,
+            ResolveRequest, Snapshot, SnapshotRequest, Workspaces,
+        },
+    },
+};
+use tokio::sync::{Mutex, mpsc};
+
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+}
+
+fn done<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
+    Box::pin(async { value })
+}
+
+fn unasked<'a, T: Send + 'a>(what: &str) -> BoxFuture<'a, Result<T, Fault>> {
+    let fault = Fault::bug(format!("{what} was not to be asked for"));
+    Box::pin(async { Err(fault) })
+}
+
+/// Turns end when the test says so, or when they are interrupted. Each says one thing first and hears comments last.
+pub struct Scripted(pub Arc<Mutex<mpsc::UnboundedReceiver<TurnEnd>>>);
+
+impl Agents for Scripted {
+    fn find(&self, name: &str) -> Result<Arc<dyn Agent>, Fault> {
+        match name {
+            "builtin" => Ok(Arc::new(Self(Arc::clone(&self.0)))),
+            _ => Err(Fault::not_found(format!("there is no agent `{name}`")).hint("the agents are builtin")),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec!["builtin".to_owned()]
+    }
+}
+
+impl Agent for Scripted {
+    fn model_need(&self) -> ModelNeed {
+        ModelNeed::None
+    }
+
+    fn run_turn(&self, turn: TurnRequest, hands: Hands) -> BoxFuture<'_, Result<TurnEnd, Fault>> {
+        Box::pin(async move {
+            let says = Part::Text { text: format!("working on turn {}", turn.turn) };
+            let message = Message { role: Role::Assistant, parts: vec![says] };
+            let body = EntryBody::Reply { message, usage: Usage::default() };
+            hands.transcript.append(Entry { turn: turn.turn, round: 1, body }).await?;
+            let mut ends = self.0.lock().await;
+            let end = tokio::select! {
+                end = ends.recv() => end.unwrap(),
+                () = hands.line.interrupted() => ended(TurnConclusion::Interrupted),
+            };
+            let heard: Vec<_> = hands.line.take_comments().into_iter().map(|(id, _)| id).collect();
+            if !heard.is_empty() {
+                hands.line.delivered(heard, 1);
+            }
+            Ok(end)
+        })
+    }
+}
+
+pub fn ended(conclusion: TurnConclusion) -> TurnEnd {
+    TurnEnd { conclusion, summary: "a summary".to_owned(), rounds: 1 }
+}
+
+pub struct Directories(pub PathBuf);
+
+/// A commit id that tells task and turn.
+pub fn commit(task: TaskId, turn: TurnNo) -> CommitId {
+    CommitId::parse(&format!("{:020x}{:020x}", task.0, turn.0)).unwrap()
+}
+
+pub fn base() -> CommitId {
+    CommitId::parse(&"ba5e".repeat(10)).unwrap()
+}
+
+fn origin(path: PathBuf, target: Option<&str>, notes: &[&str]) -> Origin {
+    Origin {
+        repository: Repository { id: RepositoryId("r".to_owned()), path },
+        base: base(),
+        target: target.map(str::to_owned),
+        notes: notes.iter().map(|note| (*note).to_owned()).collect(),
+    }
+}
+
+impl Workspaces for Directories {
+    fn resolve(&self, request: ResolveRequest) -> BoxFuture<'_, Result<Origin, Fault>> {
+        if !request.directory.is_dir() {
+            let what = format!("{} is not in a git repository", request.directory.display());
+            return done(Err(Fault::input(what).hint("stand in a repository")));
+        }
+        done(Ok(origin(request.directory, Some("main"), &["the clone is shallow"])))
+    }
+
+    fn scratch(&self, task: TaskId) -> BoxFuture<'_, Result<Origin, Fault>> {
+        done(Ok(origin(self.0.join(format!("scratch-{task}")), None, &[])))
+    }
+
+    fn prepare(&self, _: Repository, key: AttemptKey, _: CommitId) -> BoxFuture<'_, Result<Prepared, Fault>> {
+        let place = |name: &str| self.0.join(format!("{key}-{name}"));
+        done(Ok(Prepared {
+            root: place("root"),
+            home: place("home"),
+            readable: Vec::new(),
+            spill: place("spill"),
+            lock: place("lock"),
+        }))
+    }
+
+    fn snapshot(&self, request: SnapshotRequest) -> BoxFuture<'_, Result<Snapshot, Fault>> {
+        let commit = commit(request.key.task, request.turn);
+        done(Ok(Snapshot { commit, empty: false, stat: DiffStat { files: 1, added: 2, deleted: 3 } }))
+    }
+
+    fn release(&self, _: Repository, _: AttemptKey, _: Option<CommitId>) -> BoxFuture<'_, Result<(), Fault>> {
+        done(Ok(()))
+    }
+
+    fn checkout(&self, _: CheckoutRequest) -> BoxFuture<'_, Result<Checkout, Fault>> {
+        unasked("a checkout")
+    }
+
+    fn discard_checkout(&self, _: Checkout) -> BoxFuture<'_, ()> {
+        done(())
+    }
+
+    fn diff(&self, _: Repository, from: CommitId, to: CommitId) -> BoxFuture<'_, Result<Bytes, Fault>> {
+        done(Ok(Bytes::from([format!("diff {from} {to}\n").as_bytes(), b"+\xff\n"].concat())))
+    }
+
+    fn changed_paths(&self, _: Repository, _: CommitId, _: CommitId) -> BoxFuture<'_, Result<Vec<ChangedPath>, Fault>> {
+        done(Ok(Vec::new()))
+    }
+
+    fn read(&self, _: Repository, _: CommitId, _: String, _: usize) -> BoxFuture<'_, Result<Option<Bytes>, Fault>> {
+        done(Ok(None))
+    }
+
+    fn list(&self, _: Repository, _: CommitId, _: String) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        done(Ok(Vec::new()))
+    }
+
+    fn land(&self, request: LandRequest) -> BoxFuture<'_, Result<Landing, Fault>> {
+        done(Ok(Landing::Landed { target: request.target.unwrap_or_default(), commit: request.head }))
+    }
+
+    fn pull(
+        &self,
+        directory: PathBuf,
+        _: Repository,
+        task: TaskId,
+        head: CommitId,
+    ) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        done(Ok(vec![format!("{} holds overnight/{task} at {head}", directory.display())]))
+    }
+
+    fn discard(&self, _: Repository, _: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
+        done(Ok(()))
+    }
+
+    fn restore(&self, _: Repository, _: TaskId, _: CommitId) -> BoxFuture<'_, Result<(), Fault>> {
+        done(Ok(()))
+    }
+
+    fn purge(&self, _: Repository, _: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
+        done(Ok(()))
+    }
+}
+
+/// Everything is green.
+pub struct Green;
+
+impl Checks for Green {
+    fn detect(&self, _: Repository, _: CommitId) -> BoxFuture<'_, Result<Vec<CheckSpec>, Fault>> {
+        done(Ok(vec![CheckSpec::from_command("cargo test")]))
+    }
+
+    fn judge(&self, request: JudgeRequest) -> BoxFuture<'_, Result<Judgement, Fault>> {
+        let run = |check: CheckSpec| CheckRun {
+            check,
+            verdict: Verdict::Green,
+            end: CheckEnd::Exited(0),
+            base_end: CheckEnd::Exited(1),
+            duration_ms: 5,
+            passed: 1,
+            failed: 0,
+            skipped: 0,
+            fixed: vec!["overflow".to_owned()],
+            new_failures: Vec::new(),
+            known_failures: Vec::new(),
+            missing: Vec::new(),
+            reason: "it exits with 0".to_owned(),
+            log: None,
+        };
+        done(Ok(Judgement {
+            verdict: Verdict::Green,
+            runs: request.checks.into_iter().map(run).collect(),
+            outside_allowed: Vec::new(),
+            protected_touched: Vec::new(),
+            digest: String::new(),
+            fingerprint: String::new(),
+        }))
+    }
+}
+
+pub struct NoModels;
+
+impl Gateways for NoModels {
+    fn resolve(&self, _: Option<&str>, _: &Credentials, _: &Budget) -> Result<ResolvedModel, Fault> {
+        Err(Fault::bug("no agent here needs a model"))
+    }
+
+    fn model(&self, _: Access) -> Result<Arc<dyn Model>, Fault> {
+        Err(Fault::bug("no agent here needs a model"))
+    }
+
+    fn endpoint(&self, _: Access) -> BoxFuture<'_, Result<Endpoint, Fault>> {
+        unasked("an endpoint")
+    }
+}
+
+pub struct Boxes;
+
+impl Sandboxes for Boxes {
+    fn probe(&self) -> Probe {
+        let wall = Wall { name: "user namespace".to_owned(), stands: true, note: "made one".to_owned() };
+        Probe { confined: true, walls: vec![wall] }
+    }
+
+    fn open(&self, _: SandboxSpec) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, Fault>> {
+        done(Ok(Arc::new(Self) as Arc<dyn Sandbox>))
+    }
+
+    fn ensure_dead(&self, _: PathBuf, _: Duration) -> BoxFuture<'_, Result<(), Fault>> {
+        done(Ok(()))
+    }
+}
+
+impl Sandbox for Boxes {
+    fn spawn(&self, _: Exec) -> BoxFuture<'_, Result<Box<dyn Process>, Fault>> {
+        unasked("a process")
+    }
+
+    fn files(&self) -> &dyn Files {
+        self
+    }
+
+    fn kill(&self) -> BoxFuture<'_, ()> {
+        done(())
+    }
+}
+
+impl Files for Boxes {
+    fn read(&self, path: &str, _: u64, _: usize) -> Result<(Bytes, u64), Fault> {
+        Err(Fault::not_found(path))
+    }
+
+    fn write(&self, path: &str, _: &[u8]) -> Result<(), Fault> {
+        Err(Fault::environment(path))
+    }
+}
