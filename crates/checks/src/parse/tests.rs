@@ -1,0 +1,378 @@
+//! Reports of real runs (`tests/fixtures`), read.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn fixture(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    let raw = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    readable(&raw, Path::new("/workspace"), Path::new("/home/agent"))
+}
+
+fn read(name: &str) -> Report {
+    let text = fixture(name);
+    if name.ends_with(".xml") { parse("", &[text]) } else { parse(&text, &[]) }
+}
+
+fn failing(report: &Report) -> Vec<&str> {
+    report.failed_names().collect()
+}
+
+/// `test @ path:line: first line of the message`, in order.
+fn located(report: &Report) -> Vec<String> {
+    let line = |located: &Located| {
+        let place = located.path.as_deref().unwrap_or("?");
+        let at = located.line.map_or("?".to_owned(), |line| line.to_string());
+        let said = located.message.lines().next().unwrap_or("");
+        format!("{} @ {place}:{at}: {said}", located.test.as_deref().unwrap_or("-"))
+    };
+    report.located.iter().map(line).collect()
+}
+
+fn names(report: &Report) -> Vec<&str> {
+    report.tests.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn totals_are_those_that_the_tools_print() {
+    let totals = [
+        ("cargo-green.txt", [2, 0, 0]),
+        ("cargo-fail-fast.txt", [2, 4, 1]),
+        ("cargo-no-fail-fast.txt", [6, 6, 1]),
+        ("cargo-quiet.txt", [6, 6, 1]),
+        ("cargo-abort.txt", [0, 0, 0]),
+        ("cargo-compile-error.txt", [0, 0, 0]),
+        ("pytest-green.txt", [1, 0, 0]),
+        ("pytest-quiet.txt", [4, 6, 2]),
+        ("pytest-plain.txt", [4, 6, 2]),
+        ("pytest-verbose.txt", [4, 6, 2]),
+        ("pytest-named.txt", [4, 6, 2]),
+        ("pytest-xdist.txt", [4, 6, 2]),
+        ("pytest-first.txt", [1, 1, 0]),
+        ("pytest-collection-error.txt", [0, 1, 0]),
+        ("unittest-plain.txt", [2, 5, 2]),
+        ("unittest-verbose.txt", [2, 5, 2]),
+        ("tap-node.txt", [5, 4, 2]),
+        ("tap-tape.txt", [4, 2, 2]),
+        ("node-spec.txt", [5, 4, 2]),
+        ("node-spec-green.txt", [1, 0, 0]),
+        ("go-verbose.txt", [2, 4, 1]),
+        // Two packages that got through, and the failures by name.
+        ("go-plain.txt", [2, 5, 0]),
+        ("junit-nextest.xml", [4, 5, 0]),
+        ("junit-pytest.xml", [4, 6, 2]),
+        ("junit-node.xml", [5, 3, 2]),
+    ];
+    for (name, [passed, failed, skipped]) in totals {
+        assert_eq!(read(name).total(), Tally { passed, failed, skipped }, "{name}");
+    }
+}
+
+#[test]
+fn cargo_names_tests_by_their_binary() {
+    let report = read("cargo-no-fail-fast.txt");
+    assert_eq!(
+        failing(&report),
+        [
+            "doc sample src/lib.rs - add",
+            "it fails_far_away",
+            "sample tests::adds_wrongly",
+            "sample tests::overflows",
+            "sample tests::panics_not",
+            "sample tests::returns_an_error",
+        ]
+    );
+    assert!(report.tests.contains_key("bin/sample tests::adds"));
+    assert_eq!(
+        located(&report),
+        [
+            "sample tests::adds_wrongly @ src/lib.rs:29: assertion `left == right` failed: two and two",
+            "sample tests::overflows @ src/lib.rs:14: attempt to add with overflow",
+            "sample tests::panics_not @ src/lib.rs:43: note: test did not panic as expected at src/lib.rs:43:8",
+            "sample tests::returns_an_error @ ?:?: Error: \"no luck\"",
+            "it fails_far_away @ tests/it.rs:4: nothing in []",
+            "doc sample src/lib.rs - add @ src/lib.rs:5: assertion `left == right` failed",
+        ]
+    );
+    assert!(report.loose.is_empty() && !report.cut_short && !report.broken, "{report:?}");
+}
+
+#[test]
+fn cargo_that_stops_at_the_first_binary_is_cut_short() {
+    let report = read("cargo-fail-fast.txt");
+    assert!(report.cut_short && !report.broken);
+    assert_eq!(report.passes, Passes::Named);
+}
+
+#[test]
+fn cargo_quiet_counts_passes_without_names() {
+    let report = read("cargo-quiet.txt");
+    assert_eq!((report.passes, report.unnamed.passed, report.unnamed.failed), (Passes::Counted, 6, 0));
+    assert!(failing(&report).contains(&"tests::overflows"));
+}
+
+#[test]
+fn a_test_binary_that_crashes_is_broken() {
+    let report = read("cargo-abort.txt");
+    assert!(report.broken && report.cut_short && report.tests.is_empty());
+}
+
+#[test]
+fn a_build_error_names_no_test_and_says_where() {
+    let report = read("cargo-compile-error.txt");
+    assert!(report.tests.is_empty());
+    assert!(report.loose.iter().any(|line| line.starts_with("error: could not compile")), "{:?}", report.loose);
+    assert_eq!(located(&report)[0], "- @ src/lib.rs:14: cannot find value `nothing` in this scope");
+}
+
+#[test]
+fn pytest_names_node_ids_however_loud() {
+    let expected = [
+        "tests/test_calc.py::TestMore::test_in_class",
+        "tests/test_calc.py::test_adds_wrongly",
+        "tests/test_calc.py::test_divides",
+        "tests/test_calc.py::test_same[2-3]",
+        "tests/test_calc.py::test_same[a - b-x y]",
+        "tests/test_calc.py::test_uses_broken",
+    ];
+    for name in ["pytest-quiet.txt", "pytest-plain.txt", "pytest-verbose.txt", "pytest-named.txt", "pytest-xdist.txt"] {
+        let report = read(name);
+        assert_eq!(failing(&report), expected, "{name}");
+        let places = located(&report);
+        for place in [
+            "tests/test_calc.py::test_adds_wrongly @ tests/test_calc.py:16: AssertionError: one and two",
+            "tests/test_calc.py::test_divides @ calc.py:6: ZeroDivisionError: division by zero",
+            "tests/test_calc.py::test_uses_broken @ tests/test_calc.py:7: RuntimeError: fixture is broken",
+            "tests/test_calc.py::TestMore::test_in_class @ tests/test_calc.py:44: AssertionError: assert {'a': 1} == {'a': 2}",
+        ] {
+            assert!(places.iter().any(|one| one == place), "{name}: {place} in {places:#?}");
+        }
+        assert!(report.loose.is_empty(), "{name}: {:?}", report.loose);
+    }
+    assert_eq!(read("pytest-named.txt").passes, Passes::Named);
+    assert_eq!(read("pytest-quiet.txt").passes, Passes::Counted);
+}
+
+#[test]
+fn pytest_that_stops_early_is_cut_short() {
+    assert!(read("pytest-first.txt").cut_short);
+    let report = read("pytest-collection-error.txt");
+    assert!(report.cut_short);
+    let expected =
+        "tests/test_zbad.py @ tests/test_zbad.py:1: ModuleNotFoundError: No module named 'nothing_like_this'";
+    assert_eq!(located(&report), [expected]);
+}
+
+#[test]
+fn a_pytest_session_that_never_sums_up_is_broken() {
+    let whole = fixture("pytest-plain.txt");
+    let (killed, _) = whole.split_once("short test summary").unwrap();
+    assert!(parse(killed, &[]).broken);
+}
+
+#[test]
+fn unittest_names_dotted_paths_and_subtests() {
+    let failures = [
+        "tests.test_bad",
+        "tests.test_calc.Broken.setUpClass",
+        "tests.test_calc.Calc.test_adds_wrongly",
+        "tests.test_calc.Calc.test_described_failure",
+        "tests.test_calc.Calc.test_parts (i=1)",
+    ];
+    for name in ["unittest-plain.txt", "unittest-verbose.txt"] {
+        let report = read(name);
+        assert_eq!(failing(&report), failures, "{name}");
+        let expected =
+            "tests.test_calc.Calc.test_adds_wrongly @ tests/test_calc.py:10: AssertionError: 3 != 4 : one and two";
+        assert!(located(&report).iter().any(|one| one == expected), "{name}: {:#?}", located(&report));
+        assert!(report.loose.is_empty(), "{name}: {:?}", report.loose);
+    }
+    assert_eq!(read("unittest-verbose.txt").passes, Passes::Named);
+    assert_eq!(read("unittest-plain.txt").unnamed.passed, 2);
+}
+
+#[test]
+fn unittest_of_older_pythons_names_the_class_only() {
+    let text = "F.\n======================================================================\nFAIL: test_a (pkg.tests.Calc)\n\
+        ----------------------------------------------------------------------\nTraceback (most recent call last):\n  \
+        File \"pkg/tests.py\", line 5, in test_a\n    self.fail()\nAssertionError: None\n\n\
+        ----------------------------------------------------------------------\nRan 2 tests in 0.001s\n\nFAILED (failures=1)\n";
+    let report = parse(text, &[]);
+    assert_eq!(failing(&report), ["pkg.tests.Calc.test_a"]);
+    assert_eq!(report.total(), Tally { passed: 1, failed: 1, skipped: 0 });
+}
+
+#[test]
+fn tap_names_the_way_down_and_leaves_suites_out() {
+    let report = read("tap-node.txt");
+    let all = [
+        "adds",
+        "adds wrongly",
+        "fine",
+        "later",
+        "parent",
+        "parent > child # bad",
+        "parent > child fine",
+        "suite > fails in suite",
+        "suite > in suite",
+        "suite > nested > deep",
+        "to do",
+    ];
+    assert_eq!(names(&report), all);
+    let places = [
+        "adds wrongly @ a.test.js:4: Expected values to be strictly equal:",
+        "parent > child # bad @ a.test.js:7: no luck",
+        "suite > fails in suite @ a.test.js:11: Expected values to be strictly deep-equal:",
+    ];
+    assert_eq!(located(&report), places);
+}
+
+#[test]
+fn the_spec_reporter_agrees_with_tap() {
+    let (spec, tap) = (read("node-spec.txt"), read("tap-node.txt"));
+    assert_eq!(spec.tests, tap.tests);
+    assert!(located(&spec).contains(&"parent > child # bad @ a.test.js:7: Error: no luck".to_owned()));
+}
+
+#[test]
+fn tape_names_assertions_by_their_test() {
+    let report = read("tap-tape.txt");
+    // The same words twice, once well and once not.
+    let twice = Tally { passed: 1, failed: 1, skipped: 0 };
+    assert_eq!(report.tests["parse args > should be strictly equal"], twice);
+    assert_eq!(failing(&report), ["parse args > should be strictly equal", "throws > not fine"]);
+    assert_eq!(located(&report)[0], "parse args > should be strictly equal @ a.js:4: operator: equal");
+}
+
+#[test]
+fn a_tap_plan_that_is_not_kept_is_broken() {
+    assert!(parse("TAP version 13\n1..3\nok 1 a\nok 2 b\n", &[]).broken);
+    assert!(parse("TAP version 13\nok 1 a\nBail out! no disk\n", &[]).broken);
+    assert!(parse("TAP version 13\nok 1 a\n", &[]).broken);
+    let kept = parse("1..2\nok 1 - a\nnot ok 2 - b # TODO later\n", &[]);
+    assert_eq!((kept.broken, kept.total()), (false, Tally { passed: 1, failed: 0, skipped: 1 }));
+}
+
+#[test]
+fn go_names_tests_by_their_package() {
+    let report = read("go-verbose.txt");
+    assert_eq!(report.tests["example.com/sample TestTable/one"].passed, 1);
+    let places = [
+        "example.com/sample TestAddsWrongly @ calc_test.go:14: calc_test.go:12: about to add",
+        "example.com/sample TestTable/two_words @ calc_test.go:22: calc_test.go:22: not one",
+        "example.com/sample/inner TestPanics @ inner/inner_test.go:7: panic: assignment to entry in nil map [recovered, repanicked]",
+    ];
+    assert_eq!(located(&report), places);
+}
+
+#[test]
+fn go_counts_a_package_that_does_not_build_as_failed() {
+    let report = read("go-plain.txt");
+    assert_eq!(report.passes, Passes::Untold);
+    assert!(failing(&report).contains(&"example.com/sample/bad"));
+    assert!(report.cut_short);
+    assert!(located(&report).contains(&"- @ bad/bad_test.go:5: declared and not used: x".to_owned()));
+}
+
+#[test]
+fn junit_says_what_the_terminal_says() {
+    let report = read("junit-nextest.xml");
+    assert!(failing(&report).contains(&"sample::it fails_far_away"));
+    let expected = "sample tests::overflows @ src/lib.rs:14: thread 'tests::overflows'";
+    assert!(located(&report).iter().any(|one| one.starts_with(expected)), "{:#?}", located(&report));
+    assert!(failing(&read("junit-node.xml")).contains(&"suite > fails in suite"));
+    let report = read("junit-pytest.xml");
+    assert!(failing(&report).contains(&"tests.test_calc.TestMore test_in_class"));
+}
+
+#[test]
+fn a_broken_junit_file_says_nothing() {
+    let whole = fixture("junit-pytest.xml");
+    let cut = &whole[..whole.floor_char_boundary(whole.len() / 2)];
+    assert_eq!(parse("", &[cut.to_owned()]), Report::default());
+    assert_eq!(parse("", &["<a><b></a></b>".to_owned(), String::new()]), Report::default());
+    let deep = "<testsuite>".repeat(10_000);
+    assert_eq!(parse("", &[deep]), Report::default());
+}
+
+#[test]
+fn a_file_names_what_the_terminal_counts_but_hides_nothing() {
+    let (terminal, file) = (fixture("pytest-quiet.txt"), fixture("junit-pytest.xml"));
+    let both = parse(&terminal, std::slice::from_ref(&file));
+    assert_eq!((both.total(), both.passes), (Tally { passed: 4, failed: 6, skipped: 2 }, Passes::Named));
+    let rosy = r#"<testsuite><testcase classname="a" name="b"/></testsuite>"#.to_owned();
+    let both = parse(&terminal, &[rosy]);
+    assert_eq!(both.total().failed, 6);
+    assert!(failing(&both).contains(&"tests/test_calc.py::test_divides"));
+}
+
+#[test]
+fn several_reports_in_one_output_add_up() {
+    let text =
+        ["cargo-no-fail-fast.txt", "pytest-quiet.txt", "tap-tape.txt", "unittest-plain.txt"].map(fixture).join("\n");
+    let report = parse(&text, &[]);
+    assert_eq!(report.total(), Tally { passed: 16, failed: 19, skipped: 7 });
+}
+
+#[test]
+fn compilers_and_interpreters_say_where() {
+    let text = "src/main.c:3:5: error: expected ';' before 'return'\nsrc/main.c:9:1: warning: unused\n\
+        app/x.ts(12,5): error TS2322: Type 'a' is not assignable\nTraceback (most recent call last):\n  \
+        File \"tool.py\", line 7, in <module>\n    main()\nValueError: no\n";
+    let places = [
+        "- @ src/main.c:3: error: expected ';' before 'return'",
+        "- @ app/x.ts:12: error TS2322: Type 'a' is not assignable",
+        "- @ tool.py:7: ValueError: no",
+    ];
+    assert_eq!(located(&parse(text, &[])), places);
+}
+
+#[test]
+fn an_address_in_a_name_does_not_tell_tests_apart() {
+    let line = |address: &str| format!("TAP version 13\nok 1 - handles <object at {address}>\n1..1\n");
+    assert_eq!(parse(&line("0x7f3a"), &[]).tests, parse(&line("0x99"), &[]).tests);
+}
+
+fn all_fixtures() -> Vec<String> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let entries = directory.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.collect();
+    names.sort();
+    names.iter().map(|name| fixture(name)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
+        let text = readable(&bytes, Path::new("/w"), Path::new("/h"));
+        let _ = parse(&text, &[text.clone()]);
+    }
+
+    /// Lines of real reports, shuffled, doubled, cut: nothing panics, and no report tells of more than it holds.
+    #[test]
+    fn any_lines_are_read(picks in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..150)) {
+        let fixtures = all_fixtures();
+        let pick = |(file, line): &(prop::sample::Index, prop::sample::Index)| {
+            let lines: Vec<&str> = fixtures[file.index(fixtures.len())].lines().collect();
+            if lines.is_empty() { String::new() } else { lines[line.index(lines.len())].to_owned() }
+        };
+        let text = picks.iter().map(pick).collect::<Vec<_>>().join("\n");
+        let report = parse(&text, std::slice::from_ref(&text));
+        prop_assert!(report.located.len() <= LOCATED);
+        prop_assert!(report.loose.len() <= LOOSE);
+    }
+
+    #[test]
+    fn any_cut_of_a_report_is_read(file in any::<prop::sample::Index>(), from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>()) {
+        let fixtures = all_fixtures();
+        let text = &fixtures[file.index(fixtures.len())];
+        let (one, two) = (from.index(text.len() + 1), to.index(text.len() + 1));
+        let cut = &text[text.floor_char_boundary(one.min(two))..text.floor_char_boundary(one.max(two))];
+        let _ = parse(cut, &[cut.to_owned()]);
+    }
+}

@@ -1,0 +1,123 @@
+//! Text of any kind made comparable: without colours, host paths, and what changes from run to run.
+
+use std::{path::Path, sync::LazyLock};
+
+use domain::ports::sandbox::{HOME_DIR, WORKSPACE_DIR};
+use regex::Regex;
+
+/// An expression written in this program.
+pub(super) fn expression(pattern: &str) -> Regex {
+    match Regex::new(pattern) {
+        Ok(regex) => regex,
+        Err(error) => unreachable!("{error}"),
+    }
+}
+
+/// What a command printed, as a person would have read it: UTF-8 with replacements, no terminal controls, lines that
+/// were written over gone, paths relative to the root of the workspace.
+pub(crate) fn readable(output: &[u8], root: &Path, home: &Path) -> String {
+    static CONTROL: LazyLock<Regex> =
+        LazyLock::new(|| expression(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]"));
+    let mut text = String::from_utf8_lossy(output).into_owned();
+    if text.contains('\x1b') {
+        text = CONTROL.replace_all(&text, "").into_owned();
+    }
+    if text.contains('\r') {
+        let shown = |line: &str| line.trim_end_matches('\r').rsplit('\r').next().unwrap_or("").to_owned() + "\n";
+        text = text.split('\n').map(shown).collect();
+    }
+    for (place, here) in [(root, ""), (Path::new(WORKSPACE_DIR), ""), (home, "~/"), (Path::new(HOME_DIR), "~/")] {
+        let place = place.to_string_lossy();
+        if place.len() > 1 && text.contains(&*place) {
+            text = text.replace(&format!("{place}/"), here);
+        }
+    }
+    text
+}
+
+/// Whether a line tells of something that went wrong.
+pub(super) fn looks_like_error(line: &str) -> bool {
+    static ERROR: LazyLock<Regex> = LazyLock::new(|| {
+        expression(
+            r"(?i)\b(?:errors?|fail(?:ed|ure|ures|s)?|fatal|panic(?:ked)?|traceback|exception|undefined|unresolved|cannot|not found|no such|denied|refused|aborted|segmentation|killed|timed out|timeout|mismatch|would reformat|diff in)\b|(?:Error|Exception)\b|^\S+\.\w+[:(]\d+",
+        )
+    });
+    static NONE: LazyLock<Regex> = LazyLock::new(|| expression(r"(?i)\b(?:0|no) (?:errors?|failures?|failed|fail)\b"));
+    ERROR.is_match(line) && !NONE.is_match(line)
+}
+
+/// A line without numbers, addresses, times and surplus blanks: equal for the same complaint in two runs.
+pub(crate) fn normal_line(line: &str) -> String {
+    static VARIES: LazyLock<Regex> =
+        LazyLock::new(|| expression(r"0x[0-9a-fA-F]+|\b[0-9a-f]{8,64}\b|/tmp/[^\s:'`)]+|\d+(?:\.\d+)?(?:[mnµ]?s\b)?"));
+    let line = VARIES.replace_all(line, "#");
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    cut(&line, 300).to_owned()
+}
+
+/// A name without the address of an object in it.
+pub(super) fn without_addresses(name: String) -> String {
+    static ADDRESS: LazyLock<Regex> = LazyLock::new(|| expression(r"0x[0-9a-fA-F]+"));
+    ADDRESS.replace_all(&name, "0x#").into_owned()
+}
+
+/// The last line that looks like an error, or the last line; at most `most` bytes.
+pub(crate) fn complaint(text: &str, most: usize) -> String {
+    let lines = || text.lines().rev().map(str::trim).filter(|line| !line.is_empty()).take(500);
+    let line = lines().find(|line| looks_like_error(line)).or_else(|| lines().next()).unwrap_or("");
+    cut(line, most).to_owned()
+}
+
+/// At most `most` bytes from the front, whole characters.
+pub(crate) fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+/// `path:line` out of `path:line:column` (blanks and brackets around it left off).
+pub(super) fn place(text: &str) -> Option<(String, u32)> {
+    static PLACE: LazyLock<Regex> = LazyLock::new(|| expression(r"([^\s:('`]+[^\s:]*):(\d+)(?::\d+)?"));
+    let found = PLACE.captures(text)?;
+    Some((relative(&found[1]), found[2].parse().ok()?))
+}
+
+/// A path as printed, without a leading `./`.
+pub(super) fn relative(path: &str) -> String {
+    path.strip_prefix("./").unwrap_or(path).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_away_what_only_a_terminal_needs() {
+        let raw =
+            b"\x1b[31mred\x1b[0m\r\n 10%\r 20%\rdone\nat /srv/x/tree/src/a.rs:3 and /workspace/b \xff\x1b]0;t\x07.";
+        let text = readable(raw, Path::new("/srv/x/tree"), Path::new("/srv/x/home"));
+        assert_eq!(text, "red\ndone\nat src/a.rs:3 and b \u{fffd}.\n");
+    }
+
+    #[test]
+    fn equal_complaints_are_equal() {
+        let one = normal_line("thread 'a' (18704) panicked at src/lib.rs:29:9: 0x7fAb after 12.5ms in /tmp/x1/y");
+        let two = normal_line("thread 'a' (1)  panicked at src/lib.rs:31:10: 0x01 after 3s in /tmp/zz/q");
+        assert_eq!(one, two);
+    }
+
+    #[test]
+    fn tells_errors_from_talk() {
+        for line in ["error: x", "make: *** [test] Error 2", "ValueError: y", "src/a.c:3:4: expected ;", "x failed"] {
+            assert!(looks_like_error(line), "{line}");
+        }
+        for line in ["Compiling errors-rs-macro", "0 errors", "all good", "test result: ok. 1 passed; 0 failed"] {
+            assert!(!looks_like_error(line) || line.contains("errors-rs"), "{line}");
+        }
+    }
+
+    #[test]
+    fn finds_a_place() {
+        assert_eq!(place("at Test.<anonymous> (a.js:4:5)"), Some(("a.js".to_owned(), 4)));
+        assert_eq!(place("./src/lib.rs:14:5"), Some(("src/lib.rs".to_owned(), 14)));
+        assert_eq!(place("no place"), None);
+    }
+}
