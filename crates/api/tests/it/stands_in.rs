@@ -66,9 +66,8 @@ impl Agent for Scripted {
             let message = Message { role: Role::Assistant, parts: vec![says] };
             let body = EntryBody::Reply { message, usage: Usage::default() };
             hands.transcript.append(Entry { turn: turn.turn, round: 1, body }).await?;
-            let mut ends = self.0.lock().await;
             let end = tokio::select! {
-                end = ends.recv() => end.unwrap(),
+                end = async { self.0.lock().await.recv().await } => end.unwrap(),
                 () = hands.line.interrupted() => ended(TurnConclusion::Interrupted),
             };
             let heard: Vec<_> = hands.line.take_comments().into_iter().map(|(id, _)| id).collect();
