@@ -1,0 +1,224 @@
+//! `demo`: the whole job through the real path, in a home and a repository of its own. Only the model is a script.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::{BufRead, BufReader},
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+};
+
+use api::wire::{self, Doctor, LogBody, LogLine, Submitted, Task, brief};
+use domain::{Fault, check::CheckSpec, ids::TaskId, ports::model::Credentials, summary::Phase};
+
+use super::{logs, wait};
+use crate::{
+    Exit,
+    cli::ScriptedModel,
+    client::{Client, of_task, read_json},
+    daemon::{lock, start},
+    home::{Home, VARIABLE},
+    terminal::{self, Form, Paint, Screen},
+};
+
+const SCRIPT: &str = include_str!("../demo/script.json");
+const FILES: [(&str, &str); 3] = [
+    ("vercmp", include_str!("../demo/repository/vercmp")),
+    ("test.sh", include_str!("../demo/repository/test.sh")),
+    ("README.md", include_str!("../demo/repository/README.md")),
+];
+const GOAL: &str = "vercmp says that 1.10.0 is older than 1.9.0\n\nIt must say newer. Compare any two versions of three numbers correctly.";
+const CHECK: &str = "sh test.sh";
+const MODEL: &str = "anthropic/scripted";
+
+pub fn demo(form: Form) -> Result<Exit, Fault> {
+    let screen = Screen::of_stdout();
+    let stage = Stage::build()?;
+    let say = |text: &str| {
+        if form == Form::Text {
+            terminal::print(text);
+        }
+    };
+    say(&stage.introduction(&screen));
+
+    let client = Client::new(stage.home.clone());
+    start::start(&stage.home)?;
+    let model = stage.start_model()?;
+    let doctor: Doctor = client.get_json("doctor")?;
+    let unconfined = !doctor.walls.confined;
+    if unconfined {
+        say(
+            "This machine cannot shut processes in (`overnight doctor` says why), so this runs as with `--unconfined`.\n\n",
+        );
+    }
+    let submitted: Submitted = read_json(&client.post("tasks", &stage.submission(model, unconfined))?)?;
+    let id = submitted.task.id;
+
+    let printer = logs::Printer::new(screen, form);
+    let mut last = None;
+    logs::follow(&client, id, |line: &LogLine| {
+        printer.print(line, &line.body.text());
+        if matches!(line.body, LogBody::Entry(_)) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let task: Task = client.get_json(&of_task(id, ""))?;
+        let over = matches!(task.summary.phase, Phase::NeedsYou | Phase::Ended);
+        last = Some(task.summary);
+        Ok(if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    let Some(last) = last else { return Err(Fault::bug(format!("{id} ended without an event"))) };
+    match form {
+        Form::Json => terminal::print(&format!("{}\n", serde_json::json!(last))),
+        Form::Text => terminal::print(&format!("\n{}{}", wait::told(&screen, &last), stage.next_commands(&screen, id))),
+    }
+    Ok(wait::exit(&last))
+}
+
+/// The demo's own home and repository.
+struct Stage {
+    directory: PathBuf,
+    home: Home,
+    repository: PathBuf,
+}
+
+impl Stage {
+    fn build() -> Result<Self, Fault> {
+        let unusable = |error: std::io::Error| {
+            Fault::environment(format!(
+                "a directory for the demo cannot be made in {}: {error}",
+                env::temp_dir().display()
+            ))
+            .hint("set TMPDIR to a directory that can be written")
+        };
+        let directory = tempfile::Builder::new().prefix("overnight-demo-").tempdir().map_err(unusable)?.keep();
+        let home = Home::at(&directory.join("home"))?;
+        let repository = directory.join("vercmp");
+        fs::create_dir(&repository).map_err(unusable)?;
+        for (name, content) in FILES {
+            fs::write(repository.join(name), content).map_err(unusable)?;
+        }
+        fs::write(directory.join("script.json"), SCRIPT).map_err(unusable)?;
+        let stage = Self { directory, home, repository };
+        stage.git(&["init", "-q", "-b", "main"])?;
+        stage.git(&["add", "."])?;
+        stage.git(&[
+            "-c",
+            "user.name=Demo",
+            "-c",
+            "user.email=demo@localhost",
+            "commit",
+            "-q",
+            "-m",
+            "Compare two versions",
+        ])?;
+        Ok(stage)
+    }
+
+    /// As the person who owns the repository would, but without that person's configuration.
+    fn git(&self, arguments: &[&str]) -> Result<(), Fault> {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(&self.repository).args(arguments);
+        git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").stdin(Stdio::null());
+        let ended = git.output().map_err(|error| {
+            Fault::environment(format!("git cannot be run: {error}"))
+                .hint("install git (Debian: `apt-get install git`)")
+        })?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&ended.stderr);
+        Err(Fault::environment(format!("`git {}` failed: {}", arguments.join(" "), said.trim())))
+    }
+
+    /// Starts the script as a process of its own, which ends with the demo's daemon. Returns its address.
+    fn start_model(&self) -> Result<String, Fault> {
+        let failed = |why: String| Fault::environment(format!("the scripted model cannot be started: {why}"));
+        let mut model = Command::new("/proc/self/exe");
+        model.arg("scripted-model").arg("--script").arg(self.directory.join("script.json"));
+        model.arg("--log").arg(self.directory.join("model.jsonl")).arg("--until-daemon-ends").arg(self.home.path());
+        model.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut model = model.spawn().map_err(|error| failed(error.to_string()))?;
+        let mut line = String::new();
+        if let Some(said) = model.stdout.take() {
+            BufReader::new(said).read_line(&mut line).map_err(|error| failed(error.to_string()))?;
+        }
+        let url =
+            line.trim().strip_prefix("listening on ").ok_or_else(|| failed(format!("it says `{}`", line.trim())))?;
+        Ok(url.to_owned())
+    }
+
+    fn submission(&self, model: String, unconfined: bool) -> wire::Submit {
+        let brief = wire::Brief {
+            goal: GOAL.to_owned(),
+            checks: vec![brief::Check(CheckSpec::from_command(CHECK))],
+            model: Some(MODEL.to_owned()),
+            ..wire::Brief::default()
+        };
+        let credentials = [("ANTHROPIC_API_KEY", "no-key-is-needed".to_owned()), ("ANTHROPIC_BASE_URL", model)];
+        let credentials = credentials.map(|(name, value)| (name.to_owned(), value));
+        wire::Submit {
+            brief: Some(brief),
+            directory: Some(self.repository.clone()),
+            credentials: Credentials(BTreeMap::from(credentials)),
+            unconfined,
+            ..wire::Submit::default()
+        }
+    }
+
+    fn introduction(&self, screen: &Screen) -> String {
+        let title = GOAL.lines().next().unwrap_or_default();
+        format!(
+            "A repository with a bug: {}\n\
+             The model is a script that plays a session, first with a wrong fix. All the rest is real: the daemon, the\n\
+             built-in agent, its workspace, the checks. No key and no network is used.\n\n\
+             {}\n\n",
+            self.repository.display(),
+            screen.paint(Paint::Bold, format!("overnight run \"{title} …\" --check \"{CHECK}\"")),
+        )
+    }
+
+    fn next_commands(&self, screen: &Screen, id: TaskId) -> String {
+        let program = env::current_exe().unwrap_or_else(|_| PathBuf::from("overnight"));
+        let overnight = |what: &str| format!("{VARIABLE}={} {} {what}", quoted(self.home.path()), quoted(&program));
+        let (repository, directory) = (quoted(&self.repository), quoted(&self.directory));
+        let lines = [
+            (
+                "Look at the change, and at everything about it:",
+                vec![overnight(&format!("diff {id}")), overnight(&format!("show {id}"))],
+            ),
+            (
+                "Sign it off, and find it on the branch:",
+                vec![
+                    overnight(&format!("approve {id}")),
+                    format!("git -C {repository} log -p -1   # and: sh {repository}/test.sh"),
+                ],
+            ),
+            ("Or leave nothing behind:", vec![overnight(&format!("reject {id}"))]),
+            (
+                "Stop the daemon of the demo and remove it all:",
+                vec![format!("{} && rm -r {directory}", overnight("daemon stop"))],
+            ),
+        ];
+        let mut text = String::new();
+        for (title, commands) in lines {
+            text.push_str(&format!("\n{}\n", screen.paint(Paint::Dim, title)));
+            commands.iter().for_each(|command| text.push_str(&format!("  {command}\n")));
+        }
+        text
+    }
+}
+
+/// A path as a shell reads it back.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+,".contains(&byte));
+    if plain { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+pub fn scripted_model(_: &ScriptedModel) -> Result<Exit, Fault> {
+    let _ = lock::wait_until_free;
+    let _ = thread::spawn(|| {});
+    Err(Fault::bug("x"))
+}

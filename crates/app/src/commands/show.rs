@@ -1,0 +1,192 @@
+//! `show`: everything about one task, on a screen or two.
+
+use api::wire::{self, Task};
+use domain::{
+    Fault,
+    check::{CheckRun, Verdict},
+    event::Receipt,
+    ids::TaskId,
+    ports::sandbox::Confinement,
+    summary::Wanted,
+};
+
+use super::{Context, console, wait};
+use crate::{
+    Exit,
+    client::{of_task, read_json},
+    seen::{self, Shown},
+    terminal::{self, Form, Paint, Screen, clean},
+};
+
+pub fn show(context: &Context, id: TaskId) -> Result<Exit, Fault> {
+    let body = context.client.body(context.client.get(&of_task(id, ""))?)?;
+    let task: Task = read_json(&body)?;
+    match context.form {
+        Form::Json => context.print_json(&body),
+        Form::Text => terminal::print(&Page::of(&context.screen, &task)),
+    }
+    if let Some(shown) = approvable(&task.summary) {
+        seen::remember(context.client.home(), id, &shown)?;
+    }
+    Ok(Exit::Well)
+}
+
+/// What there is to approve, now that it was shown.
+pub fn approvable(task: &wire::Summary) -> Option<Shown> {
+    task.needs.iter().find_map(|need| match &need.wanted {
+        Wanted::Review { head, .. } => Some(Shown::Head(head.clone())),
+        Wanted::Plan { .. } => Some(Shown::Plan(need.request)),
+        Wanted::Answer { .. } | Wanted::Help { .. } => None,
+    })
+}
+
+/// The text under way.
+pub struct Page<'a> {
+    screen: &'a Screen,
+    text: String,
+}
+
+impl<'a> Page<'a> {
+    pub fn of(screen: &'a Screen, task: &Task) -> String {
+        let mut page = Self { screen, text: wait::told(screen, &task.summary) };
+        page.brief(task);
+        for attempt in &task.attempts {
+            page.attempt(attempt, task.attempts.len());
+        }
+        page.said(task);
+        page.text
+    }
+
+    /// What a person decides on: how it stands, and the checks of what would land.
+    pub fn evidence(screen: &'a Screen, task: &Task) -> String {
+        let mut page = Self { screen, text: wait::told(screen, &task.summary) };
+        let head = task.summary.head.as_ref();
+        let shown =
+            task.attempts.iter().find(|attempt| attempt.snapshot.as_ref().map(|snapshot| &snapshot.commit) == head);
+        if let Some(attempt) = shown {
+            page.attempt(attempt, task.attempts.len());
+        }
+        page.text
+    }
+
+    fn heading(&mut self, title: &str) {
+        self.text.push_str(&format!("\n{}\n", self.screen.paint(Paint::Bold, title)));
+    }
+
+    fn field(&mut self, name: &str, value: &str) {
+        if value.trim().is_empty() {
+            return;
+        }
+        let mut lines = value.trim_end().lines();
+        let first = lines.next().unwrap_or_default();
+        self.text.push_str(&format!("  {}  {}\n", self.screen.paint(Paint::Dim, format!("{name:<10}")), clean(first)));
+        for line in lines {
+            self.text.push_str(&format!("  {:<10}  {}\n", "", clean(line)));
+        }
+    }
+
+    fn brief(&mut self, task: &Task) {
+        let (brief, summary) = (&task.brief, &task.summary);
+        self.heading("Brief");
+        self.field("goal", &brief.goal);
+        self.field("not", &brief.non_goals.join("\n"));
+        self.field("required", &brief.requirements.join("\n"));
+        self.field("accepted", &brief.acceptance.join("\n"));
+        self.field("notes", &brief.notes);
+        self.field("may change", &brief.allowed_paths.join(" "));
+        self.field("protected", &brief.protected_paths.join(" "));
+        let checks: Vec<&str> = task.checks.iter().map(|check| check.command.as_str()).collect();
+        self.field("checks", if checks.is_empty() { "none".to_owned() } else { checks.join("\n") }.as_str());
+        let target = task.target.clone().unwrap_or_else(|| format!("overnight/{}", summary.id));
+        self.field("where", &format!("{} · from {} for {target}", task.repository_path, task.base.short()));
+        let walls = match task.confinement {
+            Confinement::Confined => "",
+            Confinement::Unconfined => " · not confined",
+        };
+        let model = summary.model.as_deref().map_or_else(String::new, |model| format!(" · {model}"));
+        self.field("agent", &format!("{}{model}{walls}", summary.agent));
+        let limit = brief.budget.as_ref().map(|budget| console::budget(&budget.0));
+        let limit = limit.map_or_else(String::new, |limit| format!("   (of {limit})"));
+        self.field("spent", &format!("{} · {} rounds{limit}", console::spend(&task.spend), task.rounds));
+        let asked = format!("by {}, {} ago", task.submitted_by, console::age(summary.submitted_at));
+        self.field("asked for", &asked);
+        if let Some(since) = summary.overdue_since {
+            self.field("overdue", &format!("since {}", console::age(since)));
+        }
+        for note in &task.notes {
+            self.field("note", note);
+        }
+    }
+
+    fn attempt(&mut self, attempt: &wire::Attempt, of: usize) {
+        let number = if of > 1 { format!("Attempt {} of {of}", attempt.no) } else { "Attempt".to_owned() };
+        let status = attempt.status.replace('_', " ");
+        self.heading(&format!("{number}: {status}"));
+        self.field("why", attempt.why.as_deref().unwrap_or_default());
+        let turns = format!(
+            "{} turns, {} corrections, {} of work",
+            attempt.turns,
+            attempt.corrections,
+            console::length(attempt.worked_s)
+        );
+        self.field("so far", &turns);
+        self.field("plan", attempt.plan.as_deref().unwrap_or_default());
+        self.field("says", attempt.summary.as_deref().unwrap_or_default());
+        if let Some(snapshot) = &attempt.snapshot {
+            let stat = snapshot.stat;
+            let change =
+                format!("{} · {} files, +{} −{}", snapshot.commit.short(), stat.files, stat.added, stat.deleted);
+            self.field("change", &change);
+        }
+        if let Some(judgement) = &attempt.judgement {
+            for run in &judgement.runs {
+                self.check(run);
+            }
+            self.field("outside", &judgement.outside_allowed.join("\n"));
+            self.field("protected", &judgement.protected_touched.join("\n"));
+        }
+        let risks: Vec<&str> = attempt.risks.iter().map(|risk| risk.word()).collect();
+        self.field("risks", &risks.join(", "));
+        if let Some(report) = &attempt.report {
+            self.heading("Report");
+            self.text.push_str(&format!("{}\n", clean(report.trim_end())));
+        }
+    }
+
+    fn check(&mut self, run: &CheckRun) {
+        let (paint, mark) = match run.verdict {
+            Verdict::Green => (Paint::Green, "✓"),
+            Verdict::Red => (Paint::Red, "✗"),
+            Verdict::Inconclusive => (Paint::Yellow, "?"),
+        };
+        let seconds = run.duration_ms.div_ceil(1000);
+        let line = format!("{} ({}) {}", run.check.command, console::length(seconds), run.reason);
+        self.field("check", &format!("{mark} {line}"));
+        let names = [("fixed", &run.fixed), ("new failure", &run.new_failures), ("missing", &run.missing)];
+        for (what, names) in names {
+            for name in names.iter().take(10) {
+                let text = self.screen.paint(paint, format!("{what}: {}", clean(name)));
+                self.text.push_str(&format!("  {:<10}    {text}\n", ""));
+            }
+        }
+    }
+
+    fn said(&mut self, task: &Task) {
+        if task.comments.is_empty() && task.said.len() <= 1 {
+            return;
+        }
+        self.heading("Said");
+        for comment in &task.comments {
+            let heard = if comment.delivered.is_empty() { "waits" } else { "heard" };
+            self.field(heard, &format!("{}: {}", comment.by, comment.text));
+        }
+        for said in task.said.iter().filter(|said| !matches!(said.event.as_str(), "submitted" | "comment_added")) {
+            let note = match &said.receipt {
+                Receipt::Accepted { note } => note.clone(),
+                Receipt::Refused { fault } => format!("refused: {}", fault.what),
+            };
+            let event = said.event.replace('_', " ");
+            self.field(&console::age(said.at), &format!("{} {event}: {note}", said.by));
+        }
+    }
+}
