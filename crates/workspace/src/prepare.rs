@@ -114,7 +114,8 @@ impl Home {
         copy_index(&place.index(), &index)?;
         if base.commit != *commit {
             // Entries of the base, with the stat data of files that are the same in both.
-            store.git().index(&index).args(["read-tree", "-m", base.commit.as_str()]).run()?;
+            let call = store.git().work_tree(&place.tree()).index(&index);
+            call.args(["read-tree", "-m", base.commit.as_str()]).run()?;
         }
         put(&place.ready(), format!("{}\n", base.commit).as_bytes())?;
         Ok(base)

@@ -185,13 +185,16 @@ impl Capture<'_> {
         for (path, staged) in &mut paths {
             *staged = stage.copy(path)?;
         }
-        // First what is gone, so that nothing is in the way of what has come.
+        // First what is gone, so that nothing is in the way of what has come. What a file or link has replaced goes with it.
+        let came = |path: &Path| paths.get(path) == Some(&Staged::Copied);
+        let gone = paths.iter().filter(|(path, staged)| {
+            **staged == Staged::Absent && !path.ancestors().skip(1).any(came)
+        });
+        let copied = paths.iter().filter(|(_, staged)| **staged == Staged::Copied);
         let mut out = Vec::new();
-        for wanted in [Staged::Absent, Staged::Copied] {
-            for (path, _) in paths.iter().filter(|(_, staged)| **staged == wanted) {
-                out.extend_from_slice(path.as_os_str().as_encoded_bytes());
-                out.push(0);
-            }
+        for (path, _) in gone.chain(copied) {
+            out.extend_from_slice(path.as_os_str().as_encoded_bytes());
+            out.push(0);
         }
         Ok(out)
     }
@@ -204,16 +207,18 @@ impl Capture<'_> {
         }
         let mut names = Vec::new();
         for path in &found {
+            // It has no literal mode; with this in front no name can be magic.
+            names.extend_from_slice(b"./");
             names.extend_from_slice(path.as_os_str().as_encoded_bytes());
             names.push(0);
         }
-        let call = self.store.git().work_tree(&self.place.tree());
+        let call = self.store.git().work_tree(&self.place.tree()).without_env("GIT_LITERAL_PATHSPECS");
         let done = call.args(["check-ignore", "-z", "--stdin", "--no-index"]).input(names).finish()?;
         if !matches!(done.code, Some(0 | 1)) {
             return Err(done.fault("check-ignore"));
         }
         for ignored in pieces(&done.out) {
-            found.remove(&path_of(ignored));
+            found.remove(&path_of(ignored.strip_prefix(b"./").unwrap_or(ignored)));
         }
         Ok(found)
     }

@@ -1,0 +1,12 @@
+//! The room against real git, real files and real processes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod branch;
+mod checkout;
+mod ground;
+mod hostile;
+mod landing;
+mod odd;
+mod resolve;
+mod timing;
+mod work;
