@@ -7,6 +7,8 @@ use domain::{
 };
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::mistakes::Mistake;
+
 /// More than a billion dollars is a slip of the keyboard, and beyond it floats lose micro-dollars.
 const MAX_USD: u64 = 1_000_000_000;
 
@@ -247,11 +249,11 @@ pub struct BudgetTable {
 pub type BudgetForm = Form<BudgetTable>;
 
 impl TryFrom<BudgetForm> for crate::wire::brief::Budget {
-    type Error = Fault;
+    type Error = Mistake;
 
-    fn try_from(form: BudgetForm) -> Result<Self, Fault> {
+    fn try_from(form: BudgetForm) -> Result<Self, Mistake> {
         let table = match form {
-            Form::Text(text) => return parse_budget(&text).map(Self),
+            Form::Text(text) => return Ok(Self(parse_budget(&text)?)),
             Form::Table(table) => table,
         };
         let mut budget = Budget::default();
@@ -267,7 +269,12 @@ impl TryFrom<BudgetForm> for crate::wire::brief::Budget {
                 ("tokens", Term::Tokens(tokens)) => budget.tokens = Some(tokens),
                 ("rounds", Term::Rounds(rounds)) => budget.rounds = Some(rounds),
                 ("wall", Term::Wall(seconds)) => budget.wall_s = Some(seconds),
-                _ => return Err(Fault::input(format!("`{name}` of a budget has the unit of something else"))),
+                _ => {
+                    let fault = Fault::input(format!("`{name}` of a budget has the unit of something else"));
+                    return Err(fault
+                        .hint("write `{ usd = 2, tokens = \"200ktok\", rounds = 30, wall = \"2h\" }`")
+                        .into());
+                }
             }
         }
         Ok(Self(budget))
@@ -303,9 +310,9 @@ pub struct CheckTable {
 pub type CheckForm = Form<CheckTable>;
 
 impl TryFrom<CheckForm> for crate::wire::brief::Check {
-    type Error = Fault;
+    type Error = Mistake;
 
-    fn try_from(form: CheckForm) -> Result<Self, Fault> {
+    fn try_from(form: CheckForm) -> Result<Self, Mistake> {
         let table = match form {
             Form::Text(command) => return Ok(Self(CheckSpec::from_command(command))),
             Form::Table(table) => table,
@@ -315,9 +322,8 @@ impl TryFrom<CheckForm> for crate::wire::brief::Check {
             Some(Quantity::Integer(seconds)) if seconds > 0 => Some(seconds),
             Some(Quantity::Text(text)) => Some(parse_seconds(&text)?),
             Some(Quantity::Integer(_) | Quantity::Float(_)) => {
-                return Err(
-                    Fault::input("`timeout` of a check is no whole number of seconds above 0").hint("write 10m or 600")
-                );
+                let fault = Fault::input("`timeout` of a check is no whole number of seconds above 0");
+                return Err(fault.hint("write 10m or 600").into());
             }
         };
         Ok(Self(CheckSpec {
@@ -348,6 +354,7 @@ pub mod deadline {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::Form;
+    use crate::mistakes::Mistake;
 
     /// Errors: `Input` with the forms there are as hint.
     pub fn parse(text: &str) -> Result<Timestamp, Fault> {
@@ -375,7 +382,7 @@ pub mod deadline {
             Some(Form::Text(text)) => text,
             Some(Form::Table(datetime)) => datetime.to_string(),
         };
-        parse(&text).map(Some).map_err(serde::de::Error::custom)
+        parse(&text).map(Some).map_err(|fault| serde::de::Error::custom(Mistake::from(fault)))
     }
 }
 

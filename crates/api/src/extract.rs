@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     App,
-    brief_file::suggestion,
     door::Peer,
+    mistakes::explain,
     problem::Failure,
     wire::{COMMAND_LINE_AGENT, IDEMPOTENCY_HEADER},
 };
@@ -67,7 +67,9 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
             let fault = Fault::input(format!("the body is not JSON: {error}")).hint("send a JSON object");
             return Failure::with(StatusCode::BAD_REQUEST, fault);
         }
-        let fault = described(&error.to_string());
+        let message = error.to_string();
+        // The place says more than a line and column of JSON that nobody wrote by hand.
+        let fault = described(message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message));
         // An unknown field's place ends with its name, which the message has already.
         let place = match fault.what.starts_with("unknown field") {
             true => place.rsplit_once('.').map_or(".", |(parent, _)| parent),
@@ -82,10 +84,11 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     Ok(value)
 }
 
-/// Serde's words with the nearest known name instead of all of them.
+/// As [`explain`], never without a hint.
 fn described(message: &str) -> Fault {
-    let what = message.split(", expected one of").next().unwrap_or(message);
-    Fault::input(what).hint(suggestion(message).unwrap_or_else(|| "docs/api.md describes the bodies".to_owned()))
+    let mut fault = explain(message);
+    fault.hint.get_or_insert_with(|| "docs/api.md describes what is expected".to_owned());
+    fault
 }
 
 /// Query parameters; unknown ones are refused.

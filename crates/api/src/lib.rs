@@ -15,6 +15,7 @@ mod extract;
 mod house;
 mod keys;
 mod log;
+mod mistakes;
 mod problem;
 mod routes;
 mod speech;

@@ -18,7 +18,6 @@ mod render;
 mod sections;
 
 use domain::Fault;
-pub use front_matter::suggestion;
 pub use render::render;
 
 use crate::wire::{Brief, brief::Check};

@@ -41,8 +41,9 @@ pub fn render(brief: &Brief) -> Result<String, Fault> {
     let text = if toml.is_empty() {
         body
     } else {
-        // Longer than any such line inside, which a text of several lines may hold.
-        let longest = toml.lines().filter(|line| line.bytes().all(|byte| byte == b'+')).map(str::len).max();
+        // Longer than any line inside that could be taken for the end, which a text of several lines may hold.
+        let lines = toml.lines().map(str::trim_end).filter(|line| line.bytes().all(|byte| byte == b'+'));
+        let longest = lines.map(str::len).max();
         let fence = "+".repeat(3.max(longest.unwrap_or(0) + 1));
         format!("{fence}\n{toml}{fence}\n{body}")
     };

@@ -97,7 +97,7 @@ fn mistakes_are_told_with_line_and_suggestion() {
             "`budget`",
         ),
         ("\n\n+++\nchecks = 3\n+++\nx", "line 4: invalid type: integer `3`, expected a sequence: `checks = 3`", "TOML"),
-        ("+++\nbudget = \"2eur\"\n+++\nx", "line 2: `2eur` is not a budget", ""),
+        ("+++\nbudget = \"2eur\"\n+++\nx", "line 2: `2eur` is not a budget: `budget = \"2eur\"`", "2usd"),
         ("+++\nbudget = { usd = 2, token = 3 }\n+++\nx", "line 2: unknown field `token`", "`tokens`"),
         (
             "+++\n[budget]\nusd = 2\nwall = \"2usd\"\n+++\nx",
@@ -141,6 +141,13 @@ fn a_contract_survives_the_way_to_the_wire_and_back() {
     let contract = parse(WHOLE).unwrap().accept().unwrap();
     let json = serde_json::to_string(&Brief::from(&contract)).unwrap();
     assert_eq!(serde_json::from_str::<Brief>(&json).unwrap().accept().unwrap(), contract);
+}
+
+#[test]
+fn a_fence_within_a_text_does_not_end_the_front_matter() {
+    let commands = ["a\n+++\nb", "a\n+++ \nb", "a\n++++\u{2028}\nb"].map(str::to_owned);
+    let brief = Brief { goal: "Fix it".to_owned(), command: commands.to_vec(), ..Brief::default() };
+    assert_eq!(parse(&render(&brief).unwrap()).unwrap(), brief);
 }
 
 /// Texts made of the pieces that Markdown and TOML could stumble over.

@@ -41,6 +41,11 @@ async fn bad_bodies_are_told_apart() {
             "`brief.land`: unknown variant `sqash`",
             "did you mean `squash`?",
         ),
+        (
+            json!({"brief": {"goal": "x", "budget": "2eur"}}),
+            "`brief.budget`: `2eur` is not a budget",
+            "money like 2usd",
+        ),
         (json!({"brief": {"goal": " "}}), "no goal", "sentence"),
         (json!({"brief_markdown": "+++\nbugdet = 1\n+++\nx"}), "line 2: unknown field `bugdet`", "`budget`"),
         (json!({"brief": {"goal": "x"}, "directory": "here"}), "not an absolute path", ""),
