@@ -161,11 +161,9 @@ impl Call {
         self.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", OsString::from_vec(quoted.join(&b':')))
     }
 
-    /// Counts the history as cut where this file says, if there is one.
+    /// Counts the history as cut where this file says, or as whole; whatever the git directory itself says.
     pub fn shallow(mut self, file: Option<&Path>) -> Self {
-        if let Some(file) = file {
-            self.command.arg("--shallow-file").arg(file);
-        }
+        self.command.arg("--shallow-file").arg(file.unwrap_or(Path::new("")));
         self
     }
 
@@ -293,7 +291,11 @@ impl Done {
             Fault::environment(what).hint("make the directory writable for the user that runs Overnight")
         } else if says("annot allocate memory") || says("unable to create thread") || says("Too many open files") {
             Fault::transient(what)
-        } else if says("bad object") || says("not a valid object name") || says("Not a valid object name") {
+        } else if says("bad object")
+            || says("not a tree object")
+            || says("not a valid object name")
+            || says("Not a valid object name")
+        {
             Fault::not_found(what)
         } else {
             Fault::bug(what)

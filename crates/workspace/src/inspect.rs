@@ -1,6 +1,9 @@
 //! Looking at commits: diffs, changed paths, files and directories. All by object names on the private store.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path},
+};
 
 use bytes::Bytes;
 use domain::{
@@ -42,7 +45,7 @@ impl Store<'_> {
     }
 
     pub fn read(&self, commit: &CommitId, path: &str, max: usize) -> Result<Option<Bytes>, Fault> {
-        if path.is_empty() || path.ends_with('/') {
+        if path.is_empty() || path.ends_with('/') || leaves_the_tree(path) {
             return Ok(None);
         }
         let out = self.git().args(["ls-tree", "-z", commit.as_str(), "--", path]).run()?;
@@ -57,6 +60,9 @@ impl Store<'_> {
     pub fn list(&self, commit: &CommitId, directory: &str) -> Result<Vec<String>, Fault> {
         let call = self.git().args(["ls-tree", "-z", "--name-only", commit.as_str()]);
         let directory = directory.trim_end_matches('/');
+        if leaves_the_tree(directory) {
+            return Ok(Vec::new());
+        }
         let call = if directory.is_empty() { call } else { call.args(["--", &format!("{directory}/")]) };
         let out = call.run()?;
         let names = crate::git::pieces(&out).map(|path| {
@@ -69,6 +75,11 @@ impl Store<'_> {
     fn diff_tree(&self) -> Call {
         self.git().args(["diff-tree", "--no-ext-diff", "--no-textconv", "--no-color"])
     }
+}
+
+/// Whether a name is none that a commit can have.
+fn leaves_the_tree(path: &str) -> bool {
+    !Path::new(path).components().all(|component| matches!(component, Component::Normal(_)))
 }
 
 /// Reads `--raw --numstat -z`: first all `:modes objects letter`, `path`; then all `added<TAB>deleted<TAB>path`.

@@ -187,9 +187,8 @@ impl Capture<'_> {
         }
         // First what is gone, so that nothing is in the way of what has come. What a file or link has replaced goes with it.
         let came = |path: &Path| paths.get(path) == Some(&Staged::Copied);
-        let gone = paths.iter().filter(|(path, staged)| {
-            **staged == Staged::Absent && !path.ancestors().skip(1).any(came)
-        });
+        let gone =
+            paths.iter().filter(|(path, staged)| **staged == Staged::Absent && !path.ancestors().skip(1).any(came));
         let copied = paths.iter().filter(|(_, staged)| **staged == Staged::Copied);
         let mut out = Vec::new();
         for (path, _) in gone.chain(copied) {

@@ -12,7 +12,8 @@ async fn pulling_checks_the_change_out_and_says_how_to_go_back() {
     let origin = ground.resolve().await;
     let head = ground.change(&origin, |root| write(root, "a.txt", "changed\n")).await;
     for _ in 0..2 {
-        let lines = ground.rooms.pull(ground.repo.clone(), origin.repository.clone(), TASK, head.clone()).await.unwrap();
+        let lines =
+            ground.rooms.pull(ground.repo.clone(), origin.repository.clone(), TASK, head.clone()).await.unwrap();
         assert!(lines[0].contains("checked out in"), "{lines:?}");
         assert_eq!(git(&ground.repo, &["branch", "--show-current"]), "overnight/T-12");
         assert_eq!(git(&ground.repo, &["status", "--porcelain"]), "");

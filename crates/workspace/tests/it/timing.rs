@@ -18,7 +18,9 @@ async fn timing() {
     }
     ground.commit("more", "x\n");
     let mut times: Vec<(&str, Vec<Duration>)> =
-        ["resolve", "prepare", "snapshot", "snapshot, nothing new", "checkout", "release"].map(|name| (name, Vec::new())).into();
+        ["resolve", "prepare", "snapshot", "snapshot, nothing new", "checkout", "release"]
+            .map(|name| (name, Vec::new()))
+            .into();
     let first = Instant::now();
     let origin = ground.resolve().await;
     println!("resolve, new base: {:?}", first.elapsed());

@@ -80,10 +80,7 @@ async fn a_snapshot_holds_every_kind_of_change_as_one_commit_on_the_base() {
     let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
     let snapshot = ground.snapshot(&origin, 1).await;
     assert!(!snapshot.empty);
-    assert_eq!(
-        ground.files(&origin, &snapshot.commit),
-        [".gitignore", "a.txt", "link", "new/deep/file.txt", "run.sh"]
-    );
+    assert_eq!(ground.files(&origin, &snapshot.commit), [".gitignore", "a.txt", "link", "new/deep/file.txt", "run.sh"]);
     let store = ground.store(&origin);
     let tree = git(&store, &["ls-tree", snapshot.commit.as_str(), "link", "a.txt"]);
     assert!(tree.contains("120000") && tree.contains("100755"), "{tree}");
@@ -218,8 +215,11 @@ async fn names_need_not_be_text() {
     }
     let snapshot = ground.snapshot(&origin, 1).await;
     assert_eq!(snapshot.stat.files, 5);
-    let changes =
-        ground.rooms.changed_paths(origin.repository.clone(), origin.base.clone(), snapshot.commit.clone()).await.unwrap();
+    let changes = ground
+        .rooms
+        .changed_paths(origin.repository.clone(), origin.base.clone(), snapshot.commit.clone())
+        .await
+        .unwrap();
     let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
     assert!(paths.contains(&"new\nline") && paths.contains(&"caf\u{fffd}"), "{paths:?}");
     ground.rooms.release(origin.repository.clone(), KEY, Some(snapshot.commit)).await.unwrap();
@@ -233,8 +233,7 @@ async fn a_workspace_is_released_only_when_the_snapshot_holds_it() {
     write(&prepared.root, "work.txt", "1\n");
     let snapshot = ground.snapshot(&origin, 1).await;
     write(&prepared.root, "more.txt", "2\n");
-    let fault =
-        ground.rooms.release(origin.repository.clone(), KEY, Some(snapshot.commit.clone())).await.unwrap_err();
+    let fault = ground.rooms.release(origin.repository.clone(), KEY, Some(snapshot.commit.clone())).await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Conflict);
     assert!(prepared.root.join("more.txt").exists());
     fs::remove_file(prepared.root.join("more.txt")).unwrap();
