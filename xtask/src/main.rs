@@ -1,3 +1,63 @@
-//! Chores of the house.
+//! `cargo xtask …`: the chores of the house.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::{
+    picture, tidy,
+    trial::{self, Extent, material},
+};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Chores of the house")]
+struct Chores {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Check the rules of the house: imports, headers, names, sizes, words, links, promises, licences
+    Tidy,
+    /// Run all tests; says how to install what the machine lacks
+    Test {
+        /// Also the long ones
+        #[arg(long)]
+        full: bool,
+    },
+    /// Fetch the test material only, so that `cargo test` works without `cargo xtask test`
+    Material,
+    /// Draw docs/task.mmd from the code
+    Picture,
+}
+
+fn main() -> ExitCode {
+    match run(Chores::parse().chore) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<ExitCode> {
+    let went_well = match chore {
+        Chore::Tidy => {
+            let complaints = tidy::check()?;
+            for complaint in &complaints {
+                println!("{complaint}");
+            }
+            complaints.is_empty()
+        }
+        Chore::Test { full } => {
+            let totals = trial::run(if full { Extent::Full } else { Extent::Usual })?;
+            totals.failed == 0
+        }
+        Chore::Material => material::fetch().map(|()| true)?,
+        Chore::Picture => picture::write().map(|()| true)?,
+    };
+    Ok(if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

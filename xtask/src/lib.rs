@@ -1,0 +1,7 @@
+//! Chores of the house: what keeps it tidy, tries it and measures it. `cargo xtask --help` lists them.
+#![forbid(unsafe_code)]
+
+pub mod house;
+pub mod picture;
+pub mod tidy;
+pub mod trial;
