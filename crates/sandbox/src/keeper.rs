@@ -69,6 +69,7 @@ fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<Keeper, 
     let scope = match &spec.view {
         Some(view) => {
             map_user(identity).map_err(at(wire::USER_MAP))?;
+            limit_processes(identity, spec.limits.processes).map_err(at(wire::PRIVILEGES))?;
             // No user namespace below this one: it is how a process without privileges would reach the kernel's mount code.
             // A kernel without this switch (or a read-only /proc/sys) leaves that door as it is on the host.
             drop(fs::write("/proc/sys/user/max_user_namespaces", "0"));
@@ -94,9 +95,32 @@ fn map_user(Identity { user, group }: Identity) -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
 }
 
+/// Whether the number of processes of a PID namespace can be limited: `kernel.pid_max` is the namespace's own since Linux 6.14.
+/// On an older kernel, writing it would change the host's.
+pub fn can_limit_namespace() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return false };
+    (major, minor) >= (6, 14)
+}
+
+/// The inits' resource limit does not bind the user 0; this binds everybody, if up to 300 processes later.
+fn limit_processes(identity: Identity, most: Option<u64>) -> io::Result<()> {
+    /// Once all numbers were used, the kernel gives out none below this any more (RESERVED_PIDS).
+    const RESERVED: u64 = 300;
+    let Some(most) = most.filter(|_| can_limit_namespace()) else { return Ok(()) };
+    // The kernel's own limit for it is 2^22.
+    let highest = most.saturating_add(RESERVED).min(1 << 22);
+    match fs::write("/proc/sys/kernel/pid_max", highest.to_string()) {
+        // The resource limit is there.
+        Err(_) if identity.user != 0 => Ok(()),
+        done => done,
+    }
+}
+
 /// Everything that commands must not inherit, except the capabilities which the keeper itself needs to fork their inits.
 fn give_up_privileges() -> rustix::io::Result<()> {
-    rustix::system::sethostname(b"overnight")?;
     sys::empty_bounding_set();
     sys::leave_session_keyring();
     rustix::thread::set_no_new_privs(true)?;

@@ -7,7 +7,7 @@ use domain::{
     ports::sandbox::{Confinement, Exec, Exit, Limits, Probe, Sandbox as _, SandboxSpec, Wall},
 };
 
-use crate::sandboxes::Sandboxes;
+use crate::{keeper, sandboxes::Sandboxes};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -33,8 +33,8 @@ pub fn probe(sandboxes: &Sandboxes) -> Probe {
         wall("privileges", "no capability, none gained by exec, no further user namespace (user namespace)"),
     ];
     let open = |name: &str, note: &str| Wall { name: name.to_owned(), stands: false, note: note.to_owned() };
-    walls.push(if root {
-        open("process count", "not limited, as Overnight runs as root: run it as an ordinary user")
+    walls.push(if root && !keeper::can_limit_namespace() {
+        open("process count", "not limited: run Overnight as an ordinary user, or on Linux 6.14 or later")
     } else {
         wall("process count", "limited for each sandbox")
     });

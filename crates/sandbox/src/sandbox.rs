@@ -29,6 +29,8 @@ use crate::{
     wire::{self, Command, KeeperSpec, Report},
 };
 
+/// In place of a time that the clock cannot tell.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How long a kill waits for what the kernel does at once.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -99,7 +101,8 @@ impl Sandbox {
     }
 
     async fn start(&self, exec: Exec) -> Result<Process, Fault> {
-        let deadline = Instant::now() + exec.timeout;
+        let begun = Instant::now();
+        let deadline = begun.checked_add(exec.timeout).unwrap_or(begun + FOREVER);
         let refuse = |error: io::Error| no_process(&error);
         let command = self.command(&exec)?;
         let (control, theirs) = wire::pair().map_err(refuse)?;

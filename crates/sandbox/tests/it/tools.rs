@@ -47,6 +47,7 @@ async fn interpreters_and_git_run() {
     let sandbox = place.open(Confinement::Confined).await;
     for (script, needed) in [
         ("python3 -c 'import ssl, json; print(1)'", "python3"),
+        ("python3 -c \"import pty; pty.spawn(['echo', '1'])\"", "python3"),
         ("node -e 'console.log(1)'", "node"),
         (
             "git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x && git rev-list --count HEAD",

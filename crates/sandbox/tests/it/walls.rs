@@ -30,7 +30,9 @@ async fn the_probe_says_that_this_machine_can() {
 
 #[tokio::test]
 async fn the_home_and_the_state_and_the_socket_are_not_there() {
-    let host = tempfile::Builder::new().prefix("overnight-host-").tempdir_in("/opt").unwrap();
+    // Below a system directory that is shown, where the test may make one: that tries the veils and not only absence.
+    let builder = || tempfile::Builder::new().prefix("overnight-host-").to_owned();
+    let host = builder().tempdir_in("/opt").or_else(|_| builder().tempdir()).unwrap();
     let home = host.path().join("home");
     for directory in [".ssh", ".cargo/bin", ".config", ".local/share/overnight/stores/base"] {
         fs::create_dir_all(home.join(directory)).unwrap();
@@ -59,7 +61,6 @@ async fn the_home_and_the_state_and_the_socket_are_not_there() {
     spec.readable = vec![state.join("stores/base")];
     fs::write(place.root().join("secret"), canary).unwrap();
     let sandbox = own.open(spec).await.unwrap();
-    // The test's home lies below a system directory that is shown, so that this tries the veils and not only absence.
     let script = format!(
         "cat {0}/.ssh/id {0}/.cargo/credentials.toml {0}/.config/token {0}/.netrc {1}/state.db secret; \
          grep -rs {canary} {0} /workspace /opt /etc /home /root; find {1}; touch {0}/new {1}/stores/new; \
@@ -168,6 +169,26 @@ async fn no_power_is_held_or_gained() {
         let (exit, printed) = run(&*sandbox, sh(script)).await;
         assert_ne!(exit, Exit::Code(0), "{script}: {printed}");
     }
+}
+
+#[tokio::test]
+async fn a_fork_bomb_is_bounded() {
+    let place = Place::new();
+    let probe = sandboxes().probe();
+    if !probe.walls.iter().any(|wall| wall.name == "process count" && wall.stands) {
+        eprintln!("SKIPPED: this machine cannot limit the number of processes: {probe:?}");
+        return;
+    }
+    let mut spec = place.spec(Confinement::Confined);
+    spec.limits.processes = Some(64);
+    let sandbox = sandboxes().open(spec).await.unwrap();
+    let mark = crate::host::mark();
+    let script = format!("for n in $(seq 500); do sleep {mark} & done; wait");
+    let process = sandbox.spawn(sh(&script)).await.unwrap();
+    crate::host::printed(&*process, "fork").await;
+    let count = crate::host::alive(&mark);
+    assert!((40..=64 + 300).contains(&count), "{count}");
+    drop(process);
 }
 
 #[tokio::test]
