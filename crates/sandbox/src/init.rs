@@ -19,9 +19,10 @@ use rustix::{
 
 use crate::{
     keeper::{self, Keeper},
+    order::{Command, ProcessLimits},
     root, sys,
     tree::{self, Scope},
-    wire::{self, Command, ProcessLimits, Report},
+    wire::{self, Report},
 };
 
 /// One command to run, as it arrives at the keeper.

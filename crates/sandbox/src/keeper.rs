@@ -15,9 +15,11 @@ use rustix::{
 };
 
 use crate::{
-    init, lock, root, sys,
+    init, lock,
+    order::KeeperSpec,
+    root, sys,
     tree::{self, Scope},
-    wire::{self, KeeperSpec, Report},
+    wire::{self, Report},
     zygote::Identity,
 };
 

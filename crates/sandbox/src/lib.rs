@@ -16,6 +16,7 @@ mod init;
 mod keeper;
 mod link;
 mod lock;
+mod order;
 mod probe;
 mod process;
 mod root;

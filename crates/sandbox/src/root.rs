@@ -17,8 +17,8 @@ use rustix::{
 };
 
 use crate::{
+    order::{Access, Hidden, Mount, View},
     sys,
-    wire::{Access, Hidden, Mount, View},
 };
 
 /// The directory of an attempt's HOME that is the sandbox's own: its `/tmp`, and what it writes over shared caches.

@@ -23,10 +23,12 @@ use crate::{
     files::Files,
     init,
     link::Link,
-    lock, probe,
+    lock,
+    order::{Command, KeeperSpec},
+    probe,
     process::{Keeping, Process},
     sandboxes::Zygote,
-    wire::{self, Command, KeeperSpec, Report},
+    wire::{self, Report},
 };
 
 /// In place of a time that the clock cannot tell.
@@ -39,7 +41,8 @@ const KILL_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Sandbox {
     zygote: Arc<Zygote>,
     spec: SandboxSpec,
-    keeper_spec: KeeperSpec,
+    /// What its keepers are told, written down: a tenth of the size.
+    keeper_spec: Vec<u8>,
     /// What every command's environment starts from, the spec's own variables included.
     env: Vec<(OsString, OsString)>,
     files: Files,
@@ -48,14 +51,9 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    pub fn new(
-        zygote: Arc<Zygote>,
-        spec: SandboxSpec,
-        keeper_spec: KeeperSpec,
-        env: Vec<(OsString, OsString)>,
-    ) -> Self {
+    pub fn new(zygote: Arc<Zygote>, spec: SandboxSpec, keeper: &KeeperSpec, env: Vec<(OsString, OsString)>) -> Self {
         let files = Files::new(spec.root.clone());
-        Self { zygote, spec, keeper_spec, env, files, keeper: Mutex::new(None) }
+        Self { zygote, spec, keeper_spec: keeper.encode(), env, files, keeper: Mutex::new(None) }
     }
 
     /// The keeper, started when there is none.
@@ -67,8 +65,8 @@ impl Sandbox {
         let (ours, theirs) = wire::pair().map_err(|error| no_process(&error))?;
         let zygote = self.zygote.clone();
         let path = self.spec.lock.clone();
-        let spec = self.keeper_spec.encode();
-        let confined = self.keeper_spec.view.is_some();
+        let spec = self.keeper_spec.clone();
+        let confined = self.spec.confinement == Confinement::Confined;
         let order = move || -> Result<(), Fault> {
             let lock = lock::share(&path)?;
             let spec = wire::memory_file(&spec).map_err(|error| no_process(&error))?;
@@ -87,7 +85,8 @@ impl Sandbox {
     fn explain(&self, stage: u8, errno: i32, mount: u16) -> Fault {
         let error = io::Error::from_raw_os_error(errno);
         let stage = wire::STAGES.get(usize::from(stage)).copied().unwrap_or("set up");
-        let mounts = self.keeper_spec.view.as_ref().map_or(&[][..], |view| &view.mounts);
+        let view = KeeperSpec::decode(&self.keeper_spec).and_then(|spec| spec.view);
+        let mounts = view.as_ref().map_or(&[][..], |view| &view.mounts);
         let place = match usize::from(mount).checked_sub(1).and_then(|index| mounts.get(index)) {
             Some(mount) => format!(" at {mount}"),
             None => String::new(),

@@ -24,10 +24,12 @@ use domain::{
 use rustix::net::SendFlags;
 
 use crate::{
-    lock, probe,
+    lock,
+    order::{KeeperSpec, ProcessLimits},
+    probe,
     sandbox::Sandbox,
     view::Host,
-    wire::{self, KeeperSpec, ProcessLimits},
+    wire,
     zygote::ZYGOTE_ARGUMENT,
 };
 
@@ -62,7 +64,7 @@ impl Options {
     }
 }
 
-/// Implements the port. Dropping it ends the zygote; sandboxes that are open live on until they are dropped.
+/// Implements the port. The zygote ends when this and every sandbox are dropped.
 #[derive(Debug)]
 pub struct Sandboxes {
     zygote: Arc<Zygote>,
@@ -94,7 +96,7 @@ impl Sandboxes {
             file_bytes: spec.limits.file_bytes,
         };
         let env = self.host.environment(&spec);
-        Ok(Arc::new(Sandbox::new(self.zygote.clone(), spec, KeeperSpec { view, limits }, env)))
+        Ok(Arc::new(Sandbox::new(self.zygote.clone(), spec, &KeeperSpec { view, limits }, env)))
     }
 
     fn open_tested(&self, spec: SandboxSpec) -> Result<Arc<dyn sandbox::Sandbox>, Fault> {

@@ -16,8 +16,8 @@ use rustix::fs::Access as Right;
 
 use crate::{
     init,
+    order::{Access, Hidden, Mount, View},
     sandboxes::Options,
-    wire::{Access, Hidden, Mount, View},
 };
 
 /// Top-level directories of a system without anybody's data, where they exist.

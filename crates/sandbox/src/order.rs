@@ -1,0 +1,293 @@
+//! What keepers and inits are told, and how it is written down in a memory file: parts one after the other, each text after its
+//! length. Paths and arguments may be any bytes.
+
+use std::{
+    ffi::OsString,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+/// What one sandbox's keeper is told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeeperSpec {
+    /// The mounts of the sandbox, ancestors first; `None`: plain processes that see the host.
+    pub view: Option<View>,
+    pub limits: ProcessLimits,
+}
+
+/// The file system of a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The attempt's HOME on the host; holds the sandbox's `/tmp` too, and the upper sides of overlays.
+    pub home: PathBuf,
+    pub mounts: Vec<Mount>,
+}
+
+/// One thing put into a sandbox's root, at a path inside that starts with `/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mount {
+    /// A host path with everything below it.
+    Bind {
+        source: PathBuf,
+        target: PathBuf,
+        access: Access,
+    },
+    /// A host directory, read-only, with the attempt's own writable layer over it, kept in its HOME under this name.
+    Overlay {
+        lower: PathBuf,
+        target: PathBuf,
+        upper: String,
+    },
+    /// A directory of the attempt's HOME.
+    Scratch {
+        name: String,
+        target: PathBuf,
+    },
+    /// Something empty over what must not be seen.
+    Hide {
+        target: PathBuf,
+        what: Hidden,
+    },
+    Symlink {
+        target: PathBuf,
+        to: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    ReadOnly,
+    ReadWrite,
+    /// A device node.
+    Device,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    Directory,
+    File,
+}
+
+impl Mount {
+    pub fn target(&self) -> &Path {
+        match self {
+            Self::Bind { target, .. }
+            | Self::Overlay { target, .. }
+            | Self::Scratch { target, .. }
+            | Self::Hide { target, .. }
+            | Self::Symlink { target, .. } => target,
+        }
+    }
+}
+
+/// Resource limits, set before a command is executed; `None` leaves the daemon's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessLimits {
+    pub processes: Option<u64>,
+    pub open_files: Option<u64>,
+    pub file_bytes: Option<u64>,
+}
+
+/// A command as its init is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    pub argv: Vec<OsString>,
+    /// The whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    pub cwd: PathBuf,
+}
+
+/// Writes the parts of a message one after the other.
+#[derive(Debug, Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn number(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn text(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn path(&mut self, path: &Path) {
+        self.text(path.as_os_str().as_bytes());
+    }
+
+    /// A number that may be absent.
+    fn option(&mut self, value: Option<u64>) {
+        self.number(u64::from(value.is_some()));
+        self.number(value.unwrap_or(0));
+    }
+}
+
+/// Reads them back; `None` where the message is not what was written.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn number(&mut self) -> Option<u64> {
+        let (value, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*value))
+    }
+
+    fn text(&mut self) -> Option<OsString> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(OsString::from_vec(text.to_vec()))
+    }
+
+    fn path(&mut self) -> Option<PathBuf> {
+        self.text().map(PathBuf::from)
+    }
+
+    fn option(&mut self) -> Option<Option<u64>> {
+        let there = self.number()? == 1;
+        let value = self.number()?;
+        Some(there.then_some(value))
+    }
+}
+
+impl KeeperSpec {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.option(self.limits.processes);
+        out.option(self.limits.open_files);
+        out.option(self.limits.file_bytes);
+        match &self.view {
+            None => out.number(0),
+            Some(view) => {
+                out.number(1);
+                out.path(&view.home);
+                out.number(view.mounts.len() as u64);
+                view.mounts.iter().for_each(|mount| mount.encode(&mut out));
+            }
+        }
+        out.0
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = Reader(bytes);
+        let limits =
+            ProcessLimits { processes: from.option()?, open_files: from.option()?, file_bytes: from.option()? };
+        let view = match from.number()? {
+            0 => None,
+            _ => {
+                let home = from.path()?;
+                let count = from.number()?;
+                let mounts = (0..count).map(|_| Mount::decode(&mut from)).collect::<Option<_>>()?;
+                Some(View { home, mounts })
+            }
+        };
+        Some(Self { view, limits })
+    }
+}
+
+impl Mount {
+    fn encode(&self, out: &mut Writer) {
+        out.path(self.target());
+        match self {
+            Self::Bind { source, access, .. } => {
+                out.number(match access {
+                    Access::ReadOnly => 0,
+                    Access::ReadWrite => 1,
+                    Access::Device => 2,
+                });
+                out.path(source);
+            }
+            Self::Overlay { lower, upper, .. } => {
+                out.number(3);
+                out.path(lower);
+                out.text(upper.as_bytes());
+            }
+            Self::Scratch { name, .. } => {
+                out.number(4);
+                out.text(name.as_bytes());
+            }
+            Self::Hide { what, .. } => out.number(match what {
+                Hidden::Directory => 5,
+                Hidden::File => 6,
+            }),
+            Self::Symlink { to, .. } => {
+                out.number(7);
+                out.path(to);
+            }
+        }
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        let target = from.path()?;
+        Some(match from.number()? {
+            0 => Self::Bind { source: from.path()?, target, access: Access::ReadOnly },
+            1 => Self::Bind { source: from.path()?, target, access: Access::ReadWrite },
+            2 => Self::Bind { source: from.path()?, target, access: Access::Device },
+            3 => Self::Overlay { lower: from.path()?, target, upper: from.text()?.into_string().ok()? },
+            4 => Self::Scratch { name: from.text()?.into_string().ok()?, target },
+            5 => Self::Hide { target, what: Hidden::Directory },
+            6 => Self::Hide { target, what: Hidden::File },
+            7 => Self::Symlink { target, to: from.path()? },
+            _ => return None,
+        })
+    }
+}
+
+impl Command {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.path(&self.cwd);
+        out.number(self.argv.len() as u64);
+        self.argv.iter().for_each(|argument| out.text(argument.as_bytes()));
+        out.number(self.env.len() as u64);
+        for (name, value) in &self.env {
+            out.text(name.as_bytes());
+            out.text(value.as_bytes());
+        }
+        out.0
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = Reader(bytes);
+        let cwd = from.path()?;
+        let arguments = from.number()?;
+        let argv = (0..arguments).map(|_| from.text()).collect::<Option<_>>()?;
+        let variables = from.number()?;
+        let env = (0..variables).map(|_| Some((from.text()?, from.text()?))).collect::<Option<_>>()?;
+        Some(Self { argv, env, cwd })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_as_they_were() {
+        let mount = |target: &str| PathBuf::from(target);
+        let spec = KeeperSpec {
+            view: Some(View {
+                home: OsString::from_vec(vec![b'/', 0xff]).into(),
+                mounts: vec![
+                    Mount::Bind { source: mount("/a"), target: mount("/b"), access: Access::Device },
+                    Mount::Overlay { lower: mount("/c"), target: mount("/d"), upper: "u".into() },
+                    Mount::Scratch { name: "tmp".into(), target: mount("/tmp") },
+                    Mount::Hide { target: mount("/e"), what: Hidden::File },
+                    Mount::Symlink { target: mount("/bin"), to: mount("usr/bin") },
+                ],
+            }),
+            limits: ProcessLimits { processes: Some(7), open_files: None, file_bytes: Some(u64::MAX) },
+        };
+        assert_eq!(KeeperSpec::decode(&spec.encode()), Some(spec.clone()));
+        let plain = KeeperSpec { view: None, ..spec };
+        assert_eq!(KeeperSpec::decode(&plain.encode()), Some(plain));
+
+        let command = Command {
+            argv: vec!["sh".into(), String::new().into()],
+            env: vec![("A".into(), "b=c".into())],
+            cwd: "/workspace".into(),
+        };
+        assert_eq!(Command::decode(&command.encode()), Some(command.clone()));
+        assert_eq!(Command::decode(&command.encode()[1..]), None);
+    }
+}
