@@ -154,13 +154,15 @@ fn script(manifest: &str, names: &[String]) -> Option<String> {
 
 /// The target of a Makefile or justfile that tests: `test`, else `check`.
 fn rule(rules: &str) -> Option<&'static str> {
-    let defines = |target: &str| {
-        rules.lines().any(|line| {
-            let heads = line.strip_prefix('@').unwrap_or(line);
-            let rest = heads.strip_prefix(target);
-            // `test: deps`, `test arg:`; not `test := value`, and not a line of a recipe.
-            rest.is_some_and(|rest| rest.trim_start().starts_with(':') && !rest.trim_start().starts_with(":="))
-        })
+    // `test: deps`, `test other: deps`, `test arg='':`; not `test := value`, `test = a:b`, `tests:`, nor a recipe's line.
+    let is_head = |rest: &str| {
+        rest.starts_with([' ', '\t', ':'])
+            && rest.contains(':')
+            && !rest.contains(":=")
+            && !rest.trim_start().starts_with(['=', '?', '+'])
     };
+    let line_defines =
+        |line: &str, target: &str| line.trim_start_matches('@').strip_prefix(target).is_some_and(is_head);
+    let defines = |target: &str| rules.lines().any(|line| line_defines(line, target));
     ["test", "check"].into_iter().find(|target| defines(target))
 }

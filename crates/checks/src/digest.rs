@@ -18,6 +18,8 @@ const MESSAGE: usize = 600;
 /// Failing tests told of, and other names in a list.
 const TESTS: usize = 12;
 const NAMES: usize = 10;
+/// Bytes of a list of names: lists must leave room for what failed.
+const LIST: usize = 800;
 /// Below this an excerpt of the output says nothing.
 const WORTHWHILE: usize = 160;
 
@@ -144,8 +146,8 @@ fn excerpt(text: &str, page: &mut Page) {
 fn listed(names: &[String]) -> String {
     let shown = names.iter().take(NAMES).map(|name| cut(name, 200)).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(NAMES) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
+        0 => cut(&shown, LIST).to_owned(),
+        more => format!("{} and {more} more", cut(&shown, LIST)),
     }
 }
 

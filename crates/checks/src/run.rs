@@ -257,16 +257,18 @@ impl Reading {
     }
 }
 
-/// The program a shell did not find (127) or could not start (126), by its last words: `sh: 1: foo: not found`.
+/// The program a shell did not find (127) or could not start (126), or the script that dash could not open (2), by its last
+/// words: `sh: 1: foo: not found`.
 fn absent_program(exit: Exit, text: &str) -> Option<String> {
     let marks: &[&str] = match exit {
-        Exit::Code(127) => &[": not found", ": command not found", ": No such file or directory"],
+        Exit::Code(127) => &[": not found", ": command not found", ": No such file"],
         Exit::Code(126) => &[": Permission denied", ": cannot execute", ": Is a directory", ": Exec format error"],
+        Exit::Code(2) if text.trim_end().lines().next_back()?.starts_with("sh: 0: cannot open ") => &[": No such file"],
         Exit::Code(_) | Exit::Signal(_) | Exit::TimedOut | Exit::NotStarted => return None,
     };
     text.lines().rev().take(20).find_map(|line| {
         let (before, _) = marks.iter().find_map(|mark| line.rsplit_once(mark))?;
-        let name = before.rsplit(": ").next().unwrap_or(before).trim();
+        let name = before.rsplit(": ").next().unwrap_or(before).trim_start_matches("cannot open ").trim();
         (!name.is_empty()).then(|| name.to_owned())
     })
 }
