@@ -62,6 +62,19 @@ impl Sandbox {
         if let Some(keeper) = slot.as_ref() {
             return Ok(keeper.clone());
         }
+        // A second time where the zygote died with the order in its hands.
+        for _ in 0..2 {
+            let keeper = self.order_keeper().await?;
+            match keeper.report().await {
+                Some(Report::Started) => return Ok(slot.insert(Arc::new(keeper)).clone()),
+                Some(Report::Failed { stage, errno, mount }) => return Err(self.explain(stage, errno, mount)),
+                _ => {}
+            }
+        }
+        Err(Fault::transient("the sandbox's first process was killed twice before it was ready"))
+    }
+
+    async fn order_keeper(&self) -> Result<Link, Fault> {
         let (ours, theirs) = wire::pair().map_err(|error| no_process(&error))?;
         let zygote = self.zygote.clone();
         let path = self.spec.lock.clone();
@@ -73,13 +86,7 @@ impl Sandbox {
             zygote.order(u8::from(confined), &[theirs.as_fd(), lock.as_fd(), spec.as_fd()])
         };
         tokio::task::spawn_blocking(order).await.map_err(|error| Fault::bug(error.to_string()))??;
-        let keeper = Link::new(ours).map_err(|error| no_process(&error))?;
-        match keeper.report().await {
-            Some(Report::Started) => {}
-            Some(Report::Failed { stage, errno, mount }) => return Err(self.explain(stage, errno, mount)),
-            _ => return Err(Fault::transient("the sandbox's first process ended before it was ready")),
-        }
-        Ok(slot.insert(Arc::new(keeper)).clone())
+        Link::new(ours).map_err(|error| no_process(&error))
     }
 
     fn explain(&self, stage: u8, errno: i32, mount: u16) -> Fault {
