@@ -72,6 +72,9 @@ impl Store<'_> {
         self.git()
             .objects(objects)
             .also_objects(&[&own])
+            // It lives as long as one check run, and is small.
+            .config("core.fsync", "none".as_ref())
+            .config("pack.threads", "1".as_ref())
             .args(["pack-objects", "--revs", "--delta-base-offset", "-q"])
             .args([objects.join("pack/pack")])
             .input(format!("{commit}\n^{}\n", base.commit))

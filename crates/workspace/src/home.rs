@@ -18,6 +18,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
+    time::SystemTime,
 };
 
 use domain::{
@@ -30,11 +31,16 @@ use crate::{
     store::Store,
 };
 
+/// How names of things that are not finished begin.
+const TEMPORARY: &str = "tmp-";
+
 #[derive(Debug)]
 pub(crate) struct Home {
     root: PathBuf,
     pub git: Git,
     locks: Mutex<HashMap<PathBuf, Weak<Mutex<()>>>>,
+    /// When, in nanoseconds: tells this life's temporary names from those of others.
+    opened: u128,
     unique: AtomicU64,
     graves: mpsc::Sender<PathBuf>,
 }
@@ -43,7 +49,8 @@ impl Home {
     pub fn open(root: &Path, git: Git) -> Result<Self, Fault> {
         make_dir(root)?;
         let root = fs::canonicalize(root).map_err(|error| io_fault("open", root, &error))?;
-        let home = Self { root, git, locks: Mutex::default(), unique: AtomicU64::new(0), graves: janitor()? };
+        let opened = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let home = Self { root, git, locks: Mutex::default(), opened, unique: AtomicU64::new(0), graves: janitor()? };
         for name in ["repositories", "workspaces", "checkouts", "trash"] {
             make_dir(&home.root.join(name))?;
         }
@@ -78,10 +85,10 @@ impl Home {
         let _ = self.graves.send(grave);
     }
 
-    /// A path beside which nobody else works: a name below `parent` that is taken by no other call of this process.
+    /// A new name below `parent`, taken by no other call and by no earlier life of the daemon.
     pub fn unique(&self, parent: &Path) -> PathBuf {
         let number = self.unique.fetch_add(1, Ordering::Relaxed);
-        parent.join(format!("tmp-{}-{number}", std::process::id()))
+        parent.join(format!("{TEMPORARY}{}-{number}", self.opened))
     }
 
     /// Does `work` on `place` while no other call works on it.
@@ -106,11 +113,7 @@ impl Home {
     /// Moves `path` out of the way at once; its content is removed in the background. Nothing there: nothing to do.
     pub fn throw_away(&self, path: &Path) -> Result<(), Fault> {
         let trash = self.root.join("trash");
-        let mut grave = self.unique(&trash);
-        // A grave of an earlier process with the same id may still be there.
-        while grave.symlink_metadata().is_ok() {
-            grave = self.unique(&trash);
-        }
+        let grave = self.unique(&trash);
         match fs::rename(path, &grave) {
             Ok(()) => {
                 self.bury(grave);
@@ -121,8 +124,19 @@ impl Home {
         }
     }
 
-    /// What an earlier life of the daemon left: its trash, and its checkouts, which no check run reads any more.
+    /// What an earlier life of the daemon left: its trash, what it was about to make, and its checkouts, which no check run
+    /// reads any more.
     pub fn sweep(&self) -> Result<(), Fault> {
+        for repository in read_dir(&self.root.join("repositories"))? {
+            let bases = repository.join("bases");
+            let bases = if bases.is_dir() { read_dir(&bases)? } else { Vec::new() };
+            for entry in read_dir(&repository)?.into_iter().chain(bases) {
+                let name = entry.file_name().unwrap_or_default();
+                if name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+                    self.throw_away(&entry)?;
+                }
+            }
+        }
         for entry in read_dir(&self.root.join("trash"))? {
             self.bury(entry);
         }

@@ -5,13 +5,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    thread::ScopedJoinHandle,
     time::{Duration, SystemTime},
 };
 
 use domain::{
     Fault,
     ids::{AttemptKey, CommitId},
-    ports::workspace::{DiffStat, Repository, Snapshot, SnapshotRequest},
+    ports::workspace::{Repository, Snapshot, SnapshotRequest},
 };
 
 use crate::{
@@ -33,16 +34,22 @@ impl Home {
                 .ok_or_else(|| Fault::not_found(format!("{} has no base {}", request.repository.id.0, request.base)))?
                 .about()?;
             let tree = self.capture(&store, &place, request.key)?;
-            let commit = store.commit(&NewCommit {
+            let new = NewCommit {
                 tree: &tree,
                 parents: &[&request.base],
                 message: &request.message,
                 who: Identity::overnight(),
                 at: request.at,
-            })?;
+            };
+            let empty = tree == base.tree;
+            let (commit, stat) = std::thread::scope(|scope| {
+                let stat = (!empty).then(|| scope.spawn(|| store.stat(&request.base, &tree)));
+                (store.commit(&new), stat.map(ScopedJoinHandle::join))
+            });
+            let stat = stat.transpose().map_err(|_| Fault::bug("counting the changes panicked"))?;
+            let (commit, stat) = (commit?, stat.transpose()?.unwrap_or_default());
             store.set_snapshot(request.key, request.turn, &commit)?;
-            let stat = if tree == base.tree { DiffStat::default() } else { store.stat(&request.base, &commit)? };
-            Ok(Snapshot { commit, empty: tree == base.tree, stat })
+            Ok(Snapshot { commit, empty, stat })
         })
     }
 
@@ -70,7 +77,8 @@ impl Home {
         capture.clear()?;
         let tree = match capture.write(Start::Kept) {
             Ok(tree) => tree,
-            Err(_) => {
+            Err(fault) => {
+                tracing::debug!(%fault, %key, "the workspace is read again, from the base's index");
                 // The kept index is a cache: damaged, or naming objects that a crash kept from the disk, it is made anew. A
                 // fault of another cause comes again.
                 capture.clear()?;

@@ -47,12 +47,15 @@ async fn a_checkout_is_the_commit_itself_with_a_working_git() {
 }
 
 #[tokio::test]
-async fn stale_checkouts_and_trash_go_at_the_start() {
+async fn what_a_crash_left_goes_at_the_start() {
     let ground = Ground::new();
     let origin = ground.resolve().await;
     let made = checkout(&ground, &origin, &origin.base, &[]).await;
+    let half_made = ground.store(&origin).parent().unwrap().join("bases/tmp-1-2");
+    write(&half_made, "objects/pack/tmp_pack_x", "x");
     workspace::Workspaces::open(workspace::Options { home: ground.home() }).unwrap();
-    assert!(!made.root.exists());
+    assert!(!made.root.exists() && !half_made.exists());
+    assert_eq!(ground.resolve().await, origin);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use domain::{
     ports::workspace::Workspaces as _,
 };
 
-use crate::ground::{Ground, KEY, TASK, git, write};
+use crate::ground::{Ground, KEY, git, write};
 
 #[tokio::test]
 async fn a_workspace_is_clean_and_knows_the_history() {
@@ -281,7 +281,6 @@ async fn many_tasks_prepare_at_once() {
         assert_eq!(fs::read_to_string(root.join("a.txt")).unwrap(), "one\ntwo\nthree\n");
     }
     assert_eq!(fs::read_dir(ground.store(&origin).parent().unwrap().join("bases")).unwrap().count(), 1);
-    let _ = TASK;
 }
 
 async fn futures_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
