@@ -13,6 +13,7 @@ use domain::ports::sandbox::{Confinement, Exec, Exit, Limits, Sandbox, SandboxSp
 use sandbox::{Options, Sandboxes, ZYGOTE_ARGUMENT, zygote_main};
 
 const ROUNDS: usize = 400;
+const MANY: usize = 1000;
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some(ZYGOTE_ARGUMENT) {
@@ -79,20 +80,24 @@ async fn measure() {
             report(&format!("{confinement:?} {argv:?}"), times, processor() - before);
         }
     }
-    let mut idle = Vec::new();
+    let mut opened = Vec::new();
     let begun = Instant::now();
-    for number in 0..100 {
-        let sandbox = open(format!("idle-{number}"), Confinement::Confined).await;
-        run(&*sandbox, &["/bin/true"]).await;
-        idle.push(sandbox);
+    for number in 0..MANY {
+        let sandbox = open(format!("many-{number}"), Confinement::Confined).await;
+        let process = sandbox.spawn(exec(&["sleep", "600"])).await.unwrap();
+        opened.push((sandbox, process));
     }
-    println!("100 sandboxes opened, one command each: {:?}", begun.elapsed());
+    println!("{MANY} sandboxes opened, a command running in each: {:?}", begun.elapsed());
+    let (own, keepers, commands) = (pss("latency"), pss("overnight-"), pss("sleep"));
     println!(
-        "proportional set size: this process {} kB; zygote and 100 keepers {} kB",
-        pss("latency"),
-        pss("overnight-")
+        "proportional set size: this process {own} kB; zygote, keepers, inits {keepers} kB; commands {commands} kB"
     );
-    drop(idle);
+    let begun = Instant::now();
+    for (sandbox, _) in &opened {
+        sandbox.kill().await;
+    }
+    println!("{MANY} sandboxes killed one after the other: {:?}", begun.elapsed());
+    drop(opened);
     fs::remove_dir_all(&directory).unwrap();
 }
 

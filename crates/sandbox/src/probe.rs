@@ -1,6 +1,15 @@
 //! What this machine can enforce, found by doing it once.
 
-use std::{env, fs, path::Path, process, thread, time::Duration};
+use std::{
+    env,
+    fs::{self, DirBuilder},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    process,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
 
 use domain::{
     Fault,
@@ -44,10 +53,15 @@ pub fn probe(sandboxes: &Sandboxes) -> Probe {
 }
 
 fn attempt(sandboxes: &Sandboxes) -> Result<(), Fault> {
-    let directory = env::temp_dir().join(format!("overnight-probe-{}", process::id()));
-    let root = directory.join("root");
-    fs::create_dir_all(&root)
-        .map_err(|error| Fault::environment(format!("cannot make {} to try a sandbox: {error}", root.display())))?;
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let directory = env::temp_dir().join(format!("overnight-probe-{}-{number}", process::id()));
+    // Refuses one that is there: the temporary directory is everybody's.
+    let made = DirBuilder::new().mode(0o700).create(&directory).and_then(|()| fs::create_dir(directory.join("root")));
+    made.map_err(|error| {
+        Fault::environment(format!("cannot make {} to try a sandbox in: {error}", directory.display()))
+            .hint("make sure that the temporary directory (TMPDIR) can be written to")
+    })?;
     let tried = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
