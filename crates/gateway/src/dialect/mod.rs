@@ -1,0 +1,198 @@
+//! The wire formats of model providers. Only this folder and `scripted` know them.
+
+pub(crate) mod anthropic;
+pub(crate) mod openai;
+mod write;
+
+use bytes::Bytes;
+use domain::ports::model::{ModelReply, ModelRequest};
+use serde::Deserialize;
+
+use crate::prices::Counted;
+
+/// A provider's language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// Anthropic Messages.
+    Anthropic,
+    /// `OpenAI` Chat Completions, which most local servers speak too.
+    OpenAi,
+}
+
+impl Dialect {
+    /// The prefix that forces this dialect on a model name.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic/",
+            Self::OpenAi => "openai/",
+        }
+    }
+
+    /// Encodes a request as the body of a streamed call.
+    pub(crate) fn encode(self, model: &str, request: &ModelRequest<'_>) -> Bytes {
+        match self {
+            Self::Anthropic => anthropic::encode(model, request),
+            Self::OpenAi => openai::encode(model, request),
+        }
+    }
+
+    pub(crate) fn decoder(self) -> Decoder {
+        match self {
+            Self::Anthropic => Decoder::Anthropic(anthropic::Decoder::default()),
+            Self::OpenAi => Decoder::OpenAi(openai::Decoder::default()),
+        }
+    }
+
+    /// Reads what a piece of JSON (a whole answer, or one event of a stream) says of its usage into `counted`. True when it says any.
+    pub(crate) fn count(self, json: &str, counted: &mut Counted) -> bool {
+        match self {
+            Self::Anthropic => anthropic::count(json, counted),
+            Self::OpenAi => openai::count(json, counted),
+        }
+    }
+
+    /// Whether this event is the last of a whole stream.
+    pub(crate) fn ends(self, data: &str) -> bool {
+        match self {
+            Self::Anthropic => data.contains(r#""message_stop""#),
+            Self::OpenAi => data == "[DONE]",
+        }
+    }
+
+    /// An error as this dialect's clients expect it.
+    pub(crate) fn error_body(self, kind: &str, message: &str) -> Bytes {
+        let body = match self {
+            Self::Anthropic => serde_json::json!({"type": "error", "error": {"type": kind, "message": message}}),
+            Self::OpenAi => {
+                serde_json::json!({"error": {"message": message, "type": kind, "param": null, "code": kind}})
+            }
+        };
+        Bytes::from(body.to_string())
+    }
+}
+
+/// A provider's account of what went wrong, from the body of an error or an event of a stream.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Complaint {
+    /// Everything the provider says of its kind: `overloaded_error`, `insufficient_quota`.
+    pub kind: String,
+    pub message: String,
+}
+
+impl Complaint {
+    /// `None`: the text is no JSON object with an `error`.
+    pub fn read(json: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Envelope {
+            error: Error,
+        }
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Error {
+            Text(String),
+            Told { r#type: Option<String>, code: Option<serde_json::Value>, message: Option<String> },
+        }
+        let envelope: Envelope = serde_json::from_str(json).ok()?;
+        Some(match envelope.error {
+            Error::Text(message) => Self { kind: String::new(), message },
+            Error::Told { r#type, code, message } => {
+                let code = match code {
+                    Some(serde_json::Value::String(code)) => Some(code),
+                    Some(code @ serde_json::Value::Number(_)) => Some(code.to_string()),
+                    _ => None,
+                };
+                let kind: Vec<String> = r#type.into_iter().chain(code).collect();
+                Self { kind: kind.join(" "), message: message.unwrap_or_else(|| "no reason given".to_owned()) }
+            }
+        })
+    }
+
+    /// Whether asking again later can help.
+    pub fn is_passing(&self) -> bool {
+        let passing = ["overloaded", "api_error", "server_error", "rate_limit", "timeout", "internal", "unavailable"];
+        passing.iter().any(|word| self.kind.contains(word)) || (self.kind.starts_with('5') && self.kind.len() == 3)
+    }
+
+    /// Whether nothing is left to pay with: no waiting mends that.
+    pub fn is_out_of_money(&self) -> bool {
+        self.kind.contains("insufficient_quota") || self.kind.contains("billing")
+    }
+}
+
+impl std::fmt::Display for Complaint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.kind.as_str() {
+            "" => f.write_str(&self.message),
+            kind => write!(f, "{kind}: {}", self.message),
+        }
+    }
+}
+
+/// What an event of a stream brought to light.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The provider gives up on this stream; another try can help.
+    Passing(String),
+    /// This is no valid reply.
+    Invalid(String),
+}
+
+impl Trouble {
+    fn complaint(complaint: &Complaint) -> Self {
+        if complaint.is_passing() { Self::Passing(complaint.to_string()) } else { Self::Invalid(complaint.to_string()) }
+    }
+
+    fn invalid(what: &str, data: &str) -> Self {
+        Self::Invalid(format!("{what}: {}", excerpt(data)))
+    }
+}
+
+/// The beginning of a text, for an error message.
+pub(crate) fn excerpt(text: &str) -> String {
+    const MOST: usize = 300;
+    let mut excerpt: String = text.trim().chars().filter(|char| !char.is_control()).take(MOST).collect();
+    if text.chars().nth(MOST).is_some() {
+        excerpt.push('…');
+    }
+    excerpt
+}
+
+/// Puts a reply together from the events of its stream.
+#[derive(Debug)]
+pub(crate) enum Decoder {
+    Anthropic(anthropic::Decoder),
+    OpenAi(openai::Decoder),
+}
+
+impl Decoder {
+    pub fn event(&mut self, data: &str) -> Result<(), Trouble> {
+        match self {
+            Self::Anthropic(decoder) => decoder.event(data),
+            Self::OpenAi(decoder) => decoder.event(data),
+        }
+    }
+
+    /// The usage reported so far; `None` when the provider has not said any.
+    pub fn counted(&self) -> Option<Counted> {
+        match self {
+            Self::Anthropic(decoder) => decoder.counted,
+            Self::OpenAi(decoder) => decoder.counted,
+        }
+    }
+
+    /// Whether nothing more belongs to the reply.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Anthropic(decoder) => decoder.over,
+            Self::OpenAi(decoder) => decoder.over,
+        }
+    }
+
+    /// The reply, when the stream has ended. `None`: it ended before the reply did.
+    pub fn finish(self) -> Option<Result<ModelReply, Trouble>> {
+        match self {
+            Self::Anthropic(decoder) => decoder.finish(),
+            Self::OpenAi(decoder) => decoder.finish(),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! `OpenAI` Chat Completions: `POST /v1/chat/completions`, streamed with `include_usage`.
+
+use bytes::Bytes;
+use domain::ports::model::{Message, ModelReply, ModelRequest, Part, Role, Stop};
+use serde::Deserialize;
+
+use super::{
+    Complaint, Trouble,
+    write::{comma, raw, string},
+};
+use crate::prices::Counted;
+
+/// What the output cap is called: `OpenAI`'s own newer models refuse the older name, most other servers know only that.
+pub(crate) fn cap_name(model: &str) -> &'static str {
+    if is_own_model(model) { "max_completion_tokens" } else { "max_tokens" }
+}
+
+/// Whether a bare name is one of `OpenAI`'s own.
+pub(crate) fn is_own_model(model: &str) -> bool {
+    let reasoning = || model.strip_prefix('o').is_some_and(|rest| rest.starts_with(|char: char| char.is_ascii_digit()));
+    ["gpt-", "chatgpt-", "codex-"].iter().any(|prefix| model.starts_with(prefix)) || reasoning()
+}
+
+pub(super) fn encode(model: &str, request: &ModelRequest<'_>) -> Bytes {
+    let mut out = Vec::with_capacity(16 << 10);
+    raw(&mut out, r#"{"model":"#);
+    string(&mut out, model);
+    raw(&mut out, &format!(r#","{}":{},"stream":true"#, cap_name(model), request.max_output));
+    raw(&mut out, r#","stream_options":{"include_usage":true}"#);
+    if !request.tools.is_empty() {
+        raw(&mut out, r#","tools":["#);
+        for tool in request.tools {
+            comma(&mut out);
+            raw(&mut out, r#"{"type":"function","function":{"name":"#);
+            string(&mut out, &tool.name);
+            raw(&mut out, r#","description":"#);
+            string(&mut out, &tool.description);
+            raw(&mut out, r#","parameters":"#);
+            raw(&mut out, &tool.schema);
+            raw(&mut out, "}}");
+        }
+        raw(&mut out, "]");
+    }
+    raw(&mut out, r#","messages":["#);
+    if !request.system.is_empty() {
+        say(&mut out, "system", request.system);
+    }
+    for message in request.messages {
+        match message.role {
+            Role::User => encode_user(&mut out, &message.parts),
+            Role::Assistant => encode_assistant(&mut out, &message.parts),
+        }
+    }
+    raw(&mut out, "]}");
+    Bytes::from(out)
+}
+
+fn say(out: &mut Vec<u8>, role: &str, text: &str) {
+    comma(out);
+    raw(out, r#"{"role":"#);
+    string(out, role);
+    raw(out, r#","content":"#);
+    string(out, text);
+    raw(out, "}");
+}
+
+/// A message per part: results are messages of their own here, and a text that joins later must not change what was sent before.
+fn encode_user(out: &mut Vec<u8>, parts: &[Part]) {
+    for part in parts {
+        match part {
+            Part::Text { text } => say(out, "user", text),
+            Part::ToolResult { id, text, .. } => {
+                comma(out);
+                raw(out, r#"{"role":"tool","tool_call_id":"#);
+                string(out, id);
+                raw(out, r#","content":"#);
+                string(out, text);
+                raw(out, "}");
+            }
+            Part::ToolCall { .. } | Part::Opaque { .. } => {}
+        }
+    }
+}
+
+fn encode_assistant(out: &mut Vec<u8>, parts: &[Part]) {
+    let texts: Vec<&str> = parts
+        .iter()
+        .filter_map(|part| match part {
+            Part::Text { text } => Some(text.as_str()),
+            Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => None,
+        })
+        .collect();
+    let calls = parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
+    comma(out);
+    raw(out, r#"{"role":"assistant","content":"#);
+    if texts.is_empty() && calls {
+        raw(out, "null");
+    } else {
+        string(out, &texts.join("\n\n"));
+    }
+    for part in parts {
+        // Another dialect's secrets mean nothing here. Ours are the fields of the message that we do not know by meaning.
+        if let Part::Opaque { json } = part
+            && is_reasoning(json)
+            && let Some(fields) = json.strip_prefix('{').and_then(|json| json.strip_suffix('}'))
+        {
+            raw(out, ",");
+            raw(out, fields);
+        }
+    }
+    if calls {
+        raw(out, r#","tool_calls":["#);
+        for part in parts {
+            if let Part::ToolCall { id, name, arguments } = part {
+                comma(out);
+                raw(out, r#"{"id":"#);
+                string(out, id);
+                raw(out, r#","type":"function","function":{"name":"#);
+                string(out, name);
+                raw(out, r#","arguments":"#);
+                string(out, arguments);
+                raw(out, "}}");
+            }
+        }
+        raw(out, "]");
+    }
+    raw(out, "}");
+}
+
+/// Whether an opaque part comes from this dialect: an object of fields that go back into the assistant's message.
+pub(super) fn is_reasoning(json: &str) -> bool {
+    json.starts_with(r#"{"reasoning"#)
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    #[serde(default)]
+    prompt_tokens: u64,
+    /// Reasoning included.
+    #[serde(default)]
+    completion_tokens: u64,
+    prompt_tokens_details: Option<PromptDetails>,
+}
+
+#[derive(Default, Deserialize)]
+struct PromptDetails {
+    cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
+}
+
+impl Usage {
+    fn counted(self) -> Counted {
+        let details = self.prompt_tokens_details.unwrap_or_default();
+        let cache_read = details.cached_tokens.unwrap_or(0);
+        let cache_write = details.cache_write_tokens.unwrap_or(0);
+        let usage = domain::budget::Usage {
+            input: self.prompt_tokens.saturating_sub(cache_read).saturating_sub(cache_write),
+            cache_read,
+            cache_write,
+            output: self.completion_tokens,
+        };
+        Counted { usage, kept_an_hour: 0 }
+    }
+}
+
+pub(super) fn count(json: &str, counted: &mut Counted) -> bool {
+    #[derive(Deserialize)]
+    struct Holder {
+        usage: Option<Usage>,
+    }
+    match serde_json::from_str::<Holder>(json) {
+        Ok(Holder { usage: Some(usage) }) => {
+            *counted = usage.counted();
+            true
+        }
+        Ok(Holder { usage: None }) | Err(_) => false,
+    }
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    usage: Option<Usage>,
+    error: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    delta: Delta,
+    finish_reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Delta {
+    content: Option<String>,
+    refusal: Option<String>,
+    reasoning: Option<String>,
+    reasoning_content: Option<String>,
+    tool_calls: Option<Vec<CallDelta>>,
+}
+
+#[derive(Deserialize)]
+struct CallDelta {
+    /// Some servers leave it out when they send each call whole.
+    index: Option<usize>,
+    id: Option<String>,
+    function: Option<FunctionDelta>,
+}
+
+#[derive(Deserialize)]
+struct FunctionDelta {
+    name: Option<String>,
+    arguments: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Call {
+    index: usize,
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    text: String,
+    refusal: String,
+    /// Reasoning in the open: the field it came in, and its text. Servers want it back in the same field.
+    reasoning: Option<(&'static str, String)>,
+    calls: Vec<Call>,
+    finish: Option<String>,
+    pub(super) counted: Option<Counted>,
+    pub(super) over: bool,
+}
+
+impl Decoder {
+    pub(super) fn event(&mut self, data: &str) -> Result<(), Trouble> {
+        if data == "[DONE]" {
+            self.over = true;
+            return Ok(());
+        }
+        let chunk: Chunk = serde_json::from_str(data)
+            .map_err(|err| Trouble::invalid(&format!("an event of the stream cannot be read ({err})"), data))?;
+        if chunk.error.is_some() {
+            return Err(Trouble::complaint(&Complaint::read(data).unwrap_or_default()));
+        }
+        if let Some(usage) = chunk.usage {
+            self.counted = Some(usage.counted());
+        }
+        if let Some(choice) = chunk.choices.into_iter().next() {
+            self.extend(choice.delta);
+            self.finish = choice.finish_reason.or(self.finish.take());
+        }
+        Ok(())
+    }
+
+    fn extend(&mut self, delta: Delta) {
+        self.text.push_str(delta.content.as_deref().unwrap_or_default());
+        self.refusal.push_str(delta.refusal.as_deref().unwrap_or_default());
+        for (field, text) in [("reasoning_content", delta.reasoning_content), ("reasoning", delta.reasoning)] {
+            // A server that sends both sends the same in both.
+            if let Some(text) = text
+                && self.reasoning.as_ref().is_none_or(|(known, _)| *known == field)
+            {
+                self.reasoning.get_or_insert((field, String::new())).1.push_str(&text);
+            }
+        }
+        for delta in delta.tool_calls.into_iter().flatten() {
+            let index = delta.index.unwrap_or_else(|| match &delta.id {
+                Some(_) => self.calls.len(),
+                None => self.calls.len().saturating_sub(1),
+            });
+            let at = self.calls.iter().position(|call| call.index == index).unwrap_or_else(|| {
+                self.calls.push(Call { index, ..Call::default() });
+                self.calls.len() - 1
+            });
+            let call = &mut self.calls[at];
+            // Repeated by some servers, so set and not appended.
+            if let Some(id) = delta.id.filter(|id| !id.is_empty()) {
+                call.id = id;
+            }
+            if let Some(function) = delta.function {
+                if let Some(name) = function.name.filter(|name| !name.is_empty()) {
+                    call.name = name;
+                }
+                call.arguments.push_str(function.arguments.as_deref().unwrap_or_default());
+            }
+        }
+    }
+
+    /// A stream that stops after its finish reason, without `[DONE]`, is whole.
+    pub(super) fn finish(self) -> Option<Result<ModelReply, Trouble>> {
+        if !self.over && self.finish.is_none() {
+            return None;
+        }
+        if self.finish.is_none() && self.calls.is_empty() && self.text.is_empty() && self.refusal.is_empty() {
+            return Some(Err(Trouble::Invalid("the stream ended without a reply".to_owned())));
+        }
+        let stop = match self.finish.as_deref() {
+            Some("length") => Stop::Length,
+            Some("content_filter") => Stop::Refused,
+            _ if !self.refusal.is_empty() => Stop::Refused,
+            // Some servers say `stop` after tool calls.
+            _ if !self.calls.is_empty() => Stop::ToolCalls,
+            _ => Stop::EndTurn,
+        };
+        let reasoning = self.reasoning.filter(|(_, text)| !text.is_empty()).map(|(field, text)| {
+            let mut json = format!(r#"{{"{field}":"#).into_bytes();
+            string(&mut json, &text);
+            raw(&mut json, "}");
+            Part::Opaque { json: String::from_utf8_lossy(&json).into_owned() }
+        });
+        let texts = [self.text, self.refusal].into_iter().filter(|text| !text.is_empty());
+        let calls = self.calls.into_iter().map(|call| Part::ToolCall {
+            // A result must be able to name its call.
+            id: if call.id.is_empty() { format!("call_{}", uuid::Uuid::new_v4().simple()) } else { call.id },
+            name: call.name,
+            // Some servers send nothing for a call without arguments.
+            arguments: if call.arguments.is_empty() { "{}".to_owned() } else { call.arguments },
+        });
+        let parts = reasoning.into_iter().chain(texts.map(|text| Part::Text { text })).chain(calls).collect();
+        let usage = self.counted.unwrap_or_default().usage;
+        Some(Ok(ModelReply { message: Message { role: Role::Assistant, parts }, stop, usage }))
+    }
+}

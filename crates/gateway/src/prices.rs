@@ -1,0 +1,150 @@
+//! What models cost. A price that is not in the table is unknown, never zero.
+//!
+//! Prices are in US dollars per million tokens, which is the same number as millionths of a dollar per token.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use domain::budget::{MicroUsd, Usage};
+use serde::Deserialize;
+
+/// The table, with its source and date.
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("prices.json")).expect("prices.json is part of the program, and a test reads it")
+});
+
+#[derive(Debug, Deserialize)]
+struct Table {
+    models: HashMap<String, Price>,
+}
+
+/// Tokens as a provider counted them, in the detail that prices need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub usage: Usage,
+    /// The part of `usage.cache_write` that is kept for an hour, which costs more.
+    pub kept_an_hour: u64,
+}
+
+/// The price of one model.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Price {
+    #[serde(flatten)]
+    rates: Rates,
+    /// For requests whose whole input is above a size.
+    long: Option<Long>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Long {
+    above: u64,
+    #[serde(flatten)]
+    rates: Rates,
+}
+
+/// Where a provider names no price of its own for the cache, the cache costs what input costs.
+#[derive(Debug, Deserialize)]
+struct Rates {
+    input: f64,
+    cache_read: Option<f64>,
+    cache_write: Option<f64>,
+    cache_write_1h: Option<f64>,
+    output: f64,
+}
+
+impl Price {
+    /// The price of a model by its bare name; a dated or `latest` snapshot costs what its model costs, where it has no price of its own.
+    pub fn of(model: &str) -> Option<&'static Self> {
+        TABLE.models.get(model).or_else(|| TABLE.models.get(without_date(model)?))
+    }
+
+    /// What a call came to, rounded up.
+    pub fn cost(&self, counted: &Counted) -> MicroUsd {
+        let Usage { input, cache_read, cache_write, output } = counted.usage;
+        let rates = self.rates(input.saturating_add(cache_read).saturating_add(cache_write));
+        let write = rates.cache_write.unwrap_or(rates.input);
+        let kept_an_hour = counted.kept_an_hour.min(cache_write);
+        micro(
+            tokens(input) * rates.input
+                + tokens(cache_read) * rates.cache_read.unwrap_or(rates.input)
+                + tokens(cache_write - kept_an_hour) * write
+                + tokens(kept_an_hour) * rates.cache_write_1h.unwrap_or(write)
+                + tokens(output) * rates.output,
+        )
+    }
+
+    /// The most that a call of this size costs, when nothing of it is in the provider's cache yet.
+    pub fn most(&self, input: u64, output: u64) -> MicroUsd {
+        let rates = self.rates(input);
+        micro(tokens(input) * rates.input.max(rates.cache_write.unwrap_or(0.0)) + tokens(output) * rates.output)
+    }
+
+    fn rates(&self, input: u64) -> &Rates {
+        match &self.long {
+            Some(long) if input > long.above => &long.rates,
+            Some(_) | None => &self.rates,
+        }
+    }
+}
+
+/// `gpt-4o-2024-11-20`, `claude-haiku-4-5-20251001` and `claude-haiku-4-5-latest` without their last part.
+fn without_date(model: &str) -> Option<&str> {
+    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (front, last) = model.rsplit_once(['-', '@'])?;
+    if last == "latest" || digits(last, 8) {
+        return Some(front);
+    }
+    let (front, month) = front.rsplit_once('-')?;
+    let (front, year) = front.rsplit_once('-')?;
+    (digits(last, 2) && digits(month, 2) && digits(year, 4)).then_some(front)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no call has 2^52 tokens")]
+fn tokens(count: u64) -> f64 {
+    count as f64
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and prices are positive")]
+fn micro(cost: f64) -> MicroUsd {
+    // Products of decimal prices miss whole numbers by a hair: what is as good as whole is not rounded up.
+    MicroUsd((cost - 1e-6).ceil() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_cost_what_their_model_costs_unless_they_have_a_price_of_their_own() {
+        for (dated, model) in [
+            ("claude-haiku-4-5-20251001", "claude-haiku-4-5"),
+            ("claude-sonnet-5-5@20260901", "claude-sonnet-5-5"),
+            ("gpt-4o-2024-11-20", "gpt-4o"),
+            ("gpt-6-sol-latest", "gpt-6-sol"),
+        ] {
+            assert!(std::ptr::eq(Price::of(dated).unwrap(), Price::of(model).unwrap()), "{dated}");
+        }
+        assert!(!std::ptr::eq(Price::of("gpt-4o-2024-05-13").unwrap(), Price::of("gpt-4o").unwrap()));
+        for unknown in ["gpt-6-sol-turbo", "my-model", "", "claude-sonnet-5-5-2026", "-"] {
+            assert!(Price::of(unknown).is_none(), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_token_has_its_price() {
+        let price = Price::of("claude-sonnet-5-5").unwrap();
+        let usage = Usage { input: 1_000_000, cache_read: 1_000_000, cache_write: 2_000_000, output: 1_000_000 };
+        assert_eq!(price.cost(&Counted { usage, kept_an_hour: 1_000_000 }), MicroUsd(18_600_000));
+        assert_eq!(price.cost(&Counted::default()), MicroUsd(0));
+        let one = Usage { cache_read: 1, ..Usage::default() };
+        assert_eq!(price.cost(&Counted { usage: one, kept_an_hour: 0 }), MicroUsd(1), "rounded up");
+        assert_eq!(price.most(1_000_000, 100), MicroUsd(2_501_000), "input may be written to the cache");
+    }
+
+    #[test]
+    fn a_long_request_costs_more() {
+        let price = Price::of("gpt-6-sol").unwrap();
+        let long = |input| price.cost(&Counted { usage: Usage { input, ..Usage::default() }, kept_an_hour: 0 });
+        assert_eq!(long(272_000), MicroUsd(544_000));
+        assert_eq!(long(272_001), MicroUsd(1_088_004));
+    }
+}

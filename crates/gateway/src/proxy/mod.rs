@@ -1,0 +1,116 @@
+//! A model provider on the loopback, for agents that bring their own client.
+//!
+//! Requests and answers pass byte for byte, but for what invariably must change: the key (the agent's token goes, the
+//! person's key comes), the address, `accept-encoding` (usage is read from the answer as it passes), and, each counted:
+//! `stream_options.include_usage` where it is missing, and a missing output cap.
+
+mod meter;
+mod rewrite;
+mod server;
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use domain::{
+    Fault,
+    ports::model::{Access, Endpoint, Ledger},
+};
+use tokio::{net::TcpListener, task::AbortHandle};
+
+use crate::upstream::Upstream;
+
+/// How often requests were changed in more than key and address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewrites {
+    /// An output cap was added.
+    pub caps_added: u64,
+    /// The provider was asked to report the usage of a stream.
+    pub usage_asked: u64,
+}
+
+/// An attempt that may call.
+struct Seat {
+    access: Access,
+    /// Why no further call is allowed, once the budget has refused one.
+    over: OnceLock<String>,
+}
+
+/// What all calls share.
+struct Desk {
+    upstream: Arc<Upstream>,
+    ledger: Arc<dyn Ledger>,
+    output_cap: u32,
+    seats: std::sync::Mutex<HashMap<String, Arc<Seat>>>,
+    caps_added: AtomicU64,
+    usage_asked: AtomicU64,
+}
+
+impl Desk {
+    fn seats(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Seat>>> {
+        // Nobody panics while holding it, and a map is whole between two calls.
+        self.seats.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+pub(crate) struct Proxy {
+    desk: Arc<Desk>,
+    address: SocketAddr,
+    accepting: AbortHandle,
+}
+
+impl Proxy {
+    /// Opens a port on the loopback and serves it until this is dropped.
+    pub async fn open(upstream: Arc<Upstream>, ledger: Arc<dyn Ledger>, output_cap: u32) -> Result<Self, Fault> {
+        let no_port = |err| Fault::environment(format!("the gateway cannot open a port on 127.0.0.1: {err}"));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(no_port)?;
+        let address = listener.local_addr().map_err(no_port)?;
+        let desk = Arc::new(Desk {
+            upstream,
+            ledger,
+            output_cap,
+            seats: std::sync::Mutex::default(),
+            caps_added: AtomicU64::new(0),
+            usage_asked: AtomicU64::new(0),
+        });
+        let accepting = tokio::spawn(server::accept(listener, Arc::clone(&desk))).abort_handle();
+        Ok(Self { desk, address, accepting })
+    }
+
+    /// Gives an attempt a token.
+    pub fn admit(&self, access: Access) -> Endpoint {
+        let token = format!("overnight-{}", uuid::Uuid::new_v4().simple());
+        self.desk.seats().insert(token.clone(), Arc::new(Seat { access, over: OnceLock::new() }));
+        let guard = Guard { desk: Arc::clone(&self.desk), token: token.clone() };
+        Endpoint { url: format!("http://{}", self.address), token, guard: Box::new(guard) }
+    }
+
+    pub fn rewrites(&self) -> Rewrites {
+        Rewrites {
+            caps_added: self.desk.caps_added.load(Ordering::Relaxed),
+            usage_asked: self.desk.usage_asked.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+struct Guard {
+    desk: Arc<Desk>,
+    token: String,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.desk.seats().remove(&self.token);
+    }
+}

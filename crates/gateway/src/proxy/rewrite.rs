@@ -1,0 +1,199 @@
+//! Reading from a request what metering needs, and changing in it only what must change, in place.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::dialect::{Dialect, openai};
+
+/// A request for a reply, ready to go out.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub model: String,
+    /// The most tokens that the reply, or all its choices together, can have.
+    pub max_output: u64,
+    pub body: Bytes,
+    pub cap_added: bool,
+    pub usage_asked: bool,
+}
+
+/// The fields that matter. A field that is there twice is refused, for who knows which one the provider takes.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    model: String,
+    #[serde(default)]
+    stream: Option<bool>,
+    n: Option<u64>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    max_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    max_completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    stream_options: Option<&'a RawValue>,
+}
+
+/// Tells `null` from nothing at all: a field that is there must be replaced, not added.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Changes to a body that are done together, so that places found in it stay right.
+struct Edits<'a> {
+    body: &'a str,
+    /// New fields, each with its comma.
+    added: String,
+    replaced: Vec<(Range<usize>, String)>,
+}
+
+impl Edits<'_> {
+    fn set(&mut self, name: &str, old: Option<&RawValue>, value: &str) {
+        match old {
+            Some(old) => {
+                // The old value is a part of the body itself.
+                let start = old.get().as_ptr() as usize - self.body.as_ptr() as usize;
+                self.replaced.push((start..start + old.get().len(), value.to_owned()));
+            }
+            None => self.added.push_str(&format!(r#""{name}":{value},"#)),
+        }
+    }
+
+    /// `None`: nothing was changed.
+    fn done(mut self) -> Option<Bytes> {
+        if self.added.is_empty() && self.replaced.is_empty() {
+            return None;
+        }
+        self.replaced.sort_by_key(|(place, _)| place.start);
+        let open = self.body.find('{')? + 1;
+        let mut out = String::with_capacity(self.body.len() + 100);
+        out.push_str(&self.body[..open]);
+        out.push_str(&self.added);
+        let mut from = open;
+        for (place, value) in self.replaced {
+            out.push_str(&self.body[from..place.start]);
+            out.push_str(&value);
+            from = place.end;
+        }
+        out.push_str(&self.body[from..]);
+        Some(Bytes::from(out))
+    }
+}
+
+/// Reads a request. `Err`: what is wrong with it, for the one who sent it.
+pub(super) fn read(dialect: Dialect, body: Bytes, output_cap: u32) -> Result<Asked, String> {
+    let text = str::from_utf8(&body).map_err(|_| "the request is not UTF-8".to_owned())?;
+    let fields: Fields<'_> = serde_json::from_str(text).map_err(|err| format!("the request cannot be read: {err}"))?;
+    let mut edits = Edits { body: text, added: String::new(), replaced: Vec::new() };
+    let number = |raw: Option<&RawValue>| match raw.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some(text) => {
+            text.parse::<u64>().map(Some).map_err(|_| format!("the output cap `{text}` is no number of tokens"))
+        }
+    };
+    let cap = match dialect {
+        Dialect::Anthropic => number(fields.max_tokens)?,
+        Dialect::OpenAi => number(fields.max_completion_tokens)?.max(number(fields.max_tokens)?),
+    };
+    let cap_added = cap.is_none();
+    if cap_added {
+        let name = if dialect == Dialect::OpenAi { openai::cap_name(&fields.model) } else { "max_tokens" };
+        let old = if name == "max_tokens" { fields.max_tokens } else { fields.max_completion_tokens };
+        edits.set(name, old, &output_cap.to_string());
+    }
+    let usage_asked =
+        dialect == Dialect::OpenAi && fields.stream == Some(true) && !reports_usage(fields.stream_options)?;
+    if usage_asked {
+        edits.set("stream_options", fields.stream_options, &with_usage(fields.stream_options)?);
+    }
+    let max_output = cap.unwrap_or(u64::from(output_cap)).saturating_mul(fields.n.unwrap_or(1).max(1));
+    let model = fields.model;
+    let edited = edits.done();
+    Ok(Asked { model, max_output, body: edited.unwrap_or(body), cap_added, usage_asked })
+}
+
+type StreamOptions = serde_json::Map<String, serde_json::Value>;
+
+fn stream_options(raw: Option<&RawValue>) -> Result<StreamOptions, String> {
+    let options: Option<StreamOptions> = raw
+        .map_or(Ok(None), |raw| serde_json::from_str(raw.get()))
+        .map_err(|err| format!("`stream_options` cannot be read: {err}"))?;
+    Ok(options.unwrap_or_default())
+}
+
+fn reports_usage(raw: Option<&RawValue>) -> Result<bool, String> {
+    Ok(stream_options(raw)?.get("include_usage") == Some(&true.into()))
+}
+
+fn with_usage(raw: Option<&RawValue>) -> Result<String, String> {
+    let mut options = stream_options(raw)?;
+    options.insert("include_usage".to_owned(), true.into());
+    Ok(serde_json::Value::from(options).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(dialect: Dialect, body: &str) -> Result<(String, u64), String> {
+        let asked = super::read(dialect, Bytes::copy_from_slice(body.as_bytes()), 100)?;
+        let text = String::from_utf8(asked.body.to_vec()).unwrap();
+        assert_eq!(text != body, asked.cap_added || asked.usage_asked, "a change is told: {text}");
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        Ok((text, asked.max_output))
+    }
+
+    #[test]
+    fn what_needs_no_change_stays_as_it_is() {
+        for (dialect, body, most) in [
+            (Dialect::Anthropic, r#" { "model":"m",  "max_tokens": 7,"stream":true,"messages":[]} "#, 7),
+            (Dialect::OpenAi, r#"{"max_tokens":7,"model":"m","messages":[],"x":{"max_tokens":null}}"#, 7),
+            (Dialect::OpenAi, r#"{"max_completion_tokens":7,"n":3,"model":"m","messages":[]}"#, 21),
+            (
+                Dialect::OpenAi,
+                r#"{"max_tokens":7,"model":"m","stream":true,"stream_options":{"include_usage":true}}"#,
+                7,
+            ),
+        ] {
+            assert_eq!(read(dialect, body).unwrap(), (body.to_owned(), most));
+        }
+    }
+
+    #[test]
+    fn only_what_is_missing_is_put_in() {
+        for (dialect, before, after) in [
+            (Dialect::Anthropic, r#"{"model":"m" }"#, r#"{"max_tokens":100,"model":"m" }"#),
+            (Dialect::Anthropic, r#"{"model":"m","max_tokens":null}"#, r#"{"model":"m","max_tokens":100}"#),
+            (Dialect::OpenAi, r#"{"model":"gpt-6-sol"}"#, r#"{"max_completion_tokens":100,"model":"gpt-6-sol"}"#),
+            (Dialect::OpenAi, r#"{"model":"qwen"}"#, r#"{"max_tokens":100,"model":"qwen"}"#),
+            (
+                Dialect::OpenAi,
+                r#"{"stream":true,"stream_options":{"x":1,"include_usage":false},"max_tokens":null,"model":"qwen"}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true,"x":1},"max_tokens":100,"model":"qwen"}"#,
+            ),
+            (
+                Dialect::OpenAi,
+                r#"{"model":"m","max_tokens":5,"stream":true}"#,
+                r#"{"stream_options":{"include_usage":true},"model":"m","max_tokens":5,"stream":true}"#,
+            ),
+        ] {
+            assert_eq!(read(dialect, before).unwrap().0, after);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_metered_is_refused() {
+        for body in [
+            "",
+            "[]",
+            r#"{"messages":[]}"#,
+            r#"{"model":"cheap","model":"dear","max_tokens":1}"#,
+            r#"{"model":"m","max_tokens":1,"max_tokens":1000000}"#,
+            r#"{"model":"m","max_tokens":"many"}"#,
+            r#"{"model":"m","max_tokens":-1}"#,
+            r#"{"model":"m","max_tokens":1,"stream":true,"stream_options":7}"#,
+        ] {
+            assert!(read(Dialect::OpenAi, body).is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The proxy's requests and answers.
+
+use std::{convert::Infallible, io, sync::Arc};
+
+use bytes::Bytes;
+use domain::ports::model::ModelFault;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    Method, Request, StatusCode,
+    body::Incoming,
+    header::{self, HeaderMap, HeaderName, HeaderValue},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+use super::{Desk, Seat, meter, rewrite};
+use crate::{
+    dialect::Dialect,
+    payment::{Charge, Payment, Size},
+    route::Route,
+    upstream::{Answer, Outgoing, Refusal},
+};
+
+/// The longest request that is taken.
+const REQUEST_BYTES: usize = 64 << 20;
+
+type Response = hyper::Response<UnsyncBoxBody<Bytes, io::Error>>;
+
+/// Takes connections until it is aborted.
+pub(super) async fn accept(listener: TcpListener, desk: Arc<Desk>) {
+    loop {
+        let connection = match listener.accept().await {
+            Ok((connection, _)) => connection,
+            Err(error) => {
+                // Out of descriptors, most likely: others will be given back.
+                tracing::warn!(%error, "the gateway cannot take a connection");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // What is sent is small and waited for.
+        let _ = connection.set_nodelay(true);
+        let desk = Arc::clone(&desk);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let desk = Arc::clone(&desk);
+                async move { Ok::<_, Infallible>(answer(&desk, request).await) }
+            });
+            // An error here is a client that left; each call has settled itself.
+            let _ =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
+        });
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Reply,
+    /// Costs nothing: the count of a request's tokens, the list of models.
+    Free,
+}
+
+/// Reads a path. `None`: there is no such thing.
+fn wish(method: &Method, path: &str, headers: &HeaderMap) -> Option<(Wish, Dialect)> {
+    Some(match (method.as_str(), path) {
+        ("POST", "/v1/messages") => (Wish::Reply, Dialect::Anthropic),
+        ("POST", "/v1/messages/count_tokens") => (Wish::Free, Dialect::Anthropic),
+        ("POST", "/v1/chat/completions") => (Wish::Reply, Dialect::OpenAi),
+        ("GET", path) if path == "/v1/models" || path.starts_with("/v1/models/") => {
+            (Wish::Free, if headers.contains_key("anthropic-version") { Dialect::Anthropic } else { Dialect::OpenAi })
+        }
+        _ => return None,
+    })
+}
+
+/// An answer of our own.
+struct Refused {
+    status: StatusCode,
+    /// As the dialect's own errors call it.
+    kind: &'static str,
+    message: String,
+}
+
+impl Refused {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, message: message.into() }
+    }
+}
+
+async fn answer(desk: &Desk, request: Request<Incoming>) -> Response {
+    // Clients of `OpenAI`'s dialect have the `/v1` in their base address, or not.
+    let path = request.uri().path();
+    let path = if path.starts_with("/v1/") { path.to_owned() } else { format!("/v1{path}") };
+    let Some((wish, dialect)) = wish(request.method(), &path, request.headers()) else {
+        let message = format!("the gateway has no {} {path}", request.method());
+        return refuse(Dialect::Anthropic, &Refused::new(StatusCode::NOT_FOUND, "not_found_error", message));
+    };
+    let path = match request.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    let passed = match wish {
+        Wish::Reply => reply(desk, dialect, &path, request).await,
+        Wish::Free => free(desk, dialect, &path, request).await,
+    };
+    passed.unwrap_or_else(|refused| refuse(dialect, &refused))
+}
+
+async fn reply(desk: &Desk, dialect: Dialect, path: &str, request: Request<Incoming>) -> Result<Response, Refused> {
+    let (seat, mut outgoing) = admit(desk, dialect, path, request).await?;
+    let asked = rewrite::read(dialect, outgoing.body, desk.output_cap)
+        .map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?;
+    record(desk, &seat, &asked);
+    let size = Size { request_bytes: asked.body.len(), max_output: asked.max_output };
+    outgoing.body = asked.body;
+    if let Some(over) = seat.over.get() {
+        return Err(over_budget(over.clone()));
+    }
+    let mut payment = match Payment::reserve(&desk.ledger, &seat.access, &asked.model, size).await {
+        Ok(payment) => payment,
+        Err(ModelFault::OverBudget(over)) => {
+            tracing::info!(attempt = %seat.access.key, over, "the agent's call is refused, and all that follow");
+            return Err(over_budget(seat.over.get_or_init(|| over).clone()));
+        }
+        Err(fault) => return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", fault.to_string())),
+    };
+    let mut patience = desk.upstream.patience();
+    match desk.upstream.exchange(&outgoing, &mut patience, &mut payment.charge).await.map_err(unreached)? {
+        Answer::Good(response) => {
+            let (status, headers) = (response.status(), passing(response.headers()));
+            let body = meter::metered(Arc::clone(&desk.upstream), response, dialect, payment);
+            Ok(respond(status, headers, StreamBody::new(body).boxed_unsync()))
+        }
+        Answer::Refused(refusal) => Ok(pass(refusal)),
+        Answer::Unreached(why) => Err(unreached(why)),
+    }
+}
+
+async fn free(desk: &Desk, dialect: Dialect, path: &str, request: Request<Incoming>) -> Result<Response, Refused> {
+    let (_, outgoing) = admit(desk, dialect, path, request).await?;
+    let mut patience = desk.upstream.patience();
+    match desk.upstream.exchange(&outgoing, &mut patience, &mut Charge::default()).await.map_err(unreached)? {
+        Answer::Good(mut response) => {
+            let (status, headers) = (response.status(), passing(response.headers()));
+            let body = desk.upstream.body(&mut response, REQUEST_BYTES).await.map_err(|(why, _)| unreached(why))?;
+            Ok(respond(status, headers, whole(body)))
+        }
+        Answer::Refused(refusal) => Ok(pass(refusal)),
+        Answer::Unreached(why) => Err(unreached(why)),
+    }
+}
+
+/// Passes on what is no success, in the provider's own words.
+fn pass(refusal: Refusal) -> Response {
+    let mut headers = passing(&refusal.headers);
+    headers.remove(header::CONTENT_LENGTH);
+    respond(refusal.status, headers, whole(refusal.body))
+}
+
+/// Finds out who calls, and makes their request ready to go out.
+async fn admit(
+    desk: &Desk,
+    dialect: Dialect,
+    path: &str,
+    request: Request<Incoming>,
+) -> Result<(Arc<Seat>, Outgoing), Refused> {
+    let seat = token(request.headers()).and_then(|token| desk.seats().get(token).cloned()).ok_or_else(|| {
+        Refused::new(
+            StatusCode::UNAUTHORIZED,
+            "authentication_error",
+            "the gateway does not know this token; it is void once its attempt has ended",
+        )
+    })?;
+    let route = Route::new(dialect, &seat.access.credentials)
+        .map_err(|fault| Refused::new(StatusCode::UNAUTHORIZED, "authentication_error", fault.to_string()))?;
+    let url =
+        route.url(path).map_err(|fault| Refused::new(StatusCode::NOT_FOUND, "not_found_error", fault.to_string()))?;
+    let (parts, body) = request.into_parts();
+    let mut headers = passing(&parts.headers);
+    for name in [header::HOST, header::CONTENT_LENGTH, header::ACCEPT_ENCODING, header::EXPECT] {
+        headers.remove(name);
+    }
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    route.stamp(&mut headers);
+    let body = Limited::new(body, REQUEST_BYTES).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let message = format!("the request is longer than {REQUEST_BYTES} bytes");
+            Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+        } else {
+            Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", format!("the request broke off: {error}"))
+        }
+    })?;
+    Ok((seat, Outgoing { method: parts.method, url, headers, body: body.to_bytes() }))
+}
+
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let bearer = || headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ");
+    match headers.get("x-api-key") {
+        Some(key) => key.to_str().ok(),
+        None => bearer(),
+    }
+}
+
+fn record(desk: &Desk, seat: &Seat, asked: &rewrite::Asked) {
+    use std::sync::atomic::Ordering::Relaxed;
+    desk.caps_added.fetch_add(asked.cap_added.into(), Relaxed);
+    desk.usage_asked.fetch_add(asked.usage_asked.into(), Relaxed);
+    if asked.cap_added || asked.usage_asked {
+        let rewrite::Asked { model, cap_added, usage_asked, .. } = asked;
+        tracing::info!(attempt = %seat.access.key, model, cap_added, usage_asked, "an agent's request was changed");
+    }
+}
+
+/// Headers that go through: all but those that belong to one connection.
+fn passing(headers: &HeaderMap) -> HeaderMap {
+    let mut passing = headers.clone();
+    for list in headers.get_all(header::CONNECTION) {
+        for name in list.to_str().unwrap_or_default().split(',') {
+            if let Ok(name) = name.trim().parse::<HeaderName>() {
+                passing.remove(name);
+            }
+        }
+    }
+    for name in ["connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te"] {
+        passing.remove(name);
+    }
+    for name in [header::TRAILER, header::TRANSFER_ENCODING, header::UPGRADE] {
+        passing.remove(name);
+    }
+    passing
+}
+
+fn over_budget(over: String) -> Refused {
+    Refused::new(StatusCode::PAYMENT_REQUIRED, "billing_error", over)
+}
+
+fn unreached(why: impl std::fmt::Display) -> Refused {
+    Refused::new(StatusCode::BAD_GATEWAY, "api_error", format!("the model's provider gave no answer: {why}"))
+}
+
+fn refuse(dialect: Dialect, refused: &Refused) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // Clients would try again by themselves; that is ours to do, and done.
+    headers.insert("x-should-retry", HeaderValue::from_static("false"));
+    respond(refused.status, headers, whole(dialect.error_body(refused.kind, &refused.message)))
+}
+
+fn whole(body: Bytes) -> UnsyncBoxBody<Bytes, io::Error> {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
+}
+
+fn respond(status: StatusCode, headers: HeaderMap, body: UnsyncBoxBody<Bytes, io::Error>) -> Response {
+    let mut response = hyper::Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

@@ -1,0 +1,252 @@
+//! The connections to providers: one request, tried until the provider says something that lasts.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use domain::{Fault, ports::Clock};
+use reqwest::{Client, Method, Response, StatusCode, Url, header::HeaderMap, redirect::Policy};
+
+use crate::{
+    dialect::Complaint,
+    patience::{Patience, Retry, asked},
+    payment::Charge,
+};
+
+/// The most of an error's body that is kept.
+const ERROR_BYTES: usize = 256 << 10;
+
+/// How long a provider may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// To open a connection.
+    pub connect: Duration,
+    /// From the request to the first byte of the answer.
+    pub answer: Duration,
+    /// Between two pieces of a stream.
+    pub idle: Duration,
+    /// For one reply in all, retries included.
+    pub reply: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(15),
+            // Models that think before they speak are silent for minutes.
+            answer: Duration::from_secs(300),
+            idle: Duration::from_secs(120),
+            reply: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// What is sent, as often as it takes.
+pub(crate) struct Outgoing {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// What came back in the end.
+pub(crate) enum Answer {
+    /// Status 2xx; the body is still to come.
+    Good(Response),
+    Refused(Refusal),
+    /// No answer came, and no further try is left: why.
+    Unreached(String),
+}
+
+/// An answer that is no success, after all retries that could help.
+pub(crate) struct Refusal {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub complaint: Complaint,
+}
+
+impl Refusal {
+    /// Whether another try may fare better.
+    pub fn is_passing(&self) -> bool {
+        match self.status.as_u16() {
+            429 => !self.complaint.is_out_of_money(),
+            408 | 409 | 425 => true,
+            status => status >= 500,
+        }
+    }
+
+    /// Whether the key, or the account behind it, is of no use.
+    pub fn is_about_the_key(&self) -> bool {
+        matches!(self.status.as_u16(), 401..=403) || (self.status == 429 && self.complaint.is_out_of_money())
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.status.as_u16(), self.complaint)
+    }
+}
+
+/// Clients with their connection pools. Each is made at its first use: reading the machine's root certificates takes memory.
+pub(crate) struct Upstream {
+    deadlines: Deadlines,
+    retry: Retry,
+    clock: Arc<dyn Clock>,
+    near: OnceLock<Client>,
+    far: OnceLock<Client>,
+}
+
+impl Upstream {
+    pub fn new(deadlines: Deadlines, retry: Retry, clock: Arc<dyn Clock>) -> Self {
+        Self { deadlines, retry, clock, near: OnceLock::new(), far: OnceLock::new() }
+    }
+
+    pub fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    pub fn patience(&self) -> Patience {
+        Patience::new(self.retry)
+    }
+
+    /// Sends until the provider answers with something that lasts, or patience is at its end. `charge` learns what each try may
+    /// have cost.
+    pub async fn exchange(
+        &self,
+        outgoing: &Outgoing,
+        patience: &mut Patience,
+        charge: &mut Charge,
+    ) -> Result<Answer, Fault> {
+        let client = self.client(&outgoing.url)?;
+        loop {
+            charge.sending();
+            let why = match self.send(client, outgoing).await {
+                Ok(response) if response.status().is_success() => return Ok(Answer::Good(response)),
+                Ok(response) => {
+                    charge.refused();
+                    let refusal = self.refusal(response).await;
+                    let pause = asked(&refusal.headers, self.clock.as_ref());
+                    if !refusal.is_passing() || patience.pause(pause).await.is_err() {
+                        return Ok(Answer::Refused(refusal));
+                    }
+                    refusal.to_string()
+                }
+                Err(Failed { why, sent }) => {
+                    if sent {
+                        charge.lost();
+                    } else {
+                        charge.refused();
+                    }
+                    if patience.pause(None).await.is_err() {
+                        return Ok(Answer::Unreached(why));
+                    }
+                    why
+                }
+            };
+            tracing::info!(host = host(&outgoing.url), why, tries = patience.tried(), "the model is asked again");
+        }
+    }
+
+    async fn send(&self, client: &Client, outgoing: &Outgoing) -> Result<Response, Failed> {
+        let Outgoing { method, url, headers, body } = outgoing;
+        let sending = client.request(method.clone(), url.clone()).headers(headers.clone()).body(body.clone()).send();
+        match tokio::time::timeout(self.deadlines.answer, sending).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Failed { sent: !error.is_connect() && !error.is_builder(), why: chain(&error) }),
+            Err(_) => Err(Failed { sent: true, why: format!("no answer within {:?}", self.deadlines.answer) }),
+        }
+    }
+
+    /// Reads what an error says; a body that does not come is none.
+    async fn refusal(&self, mut response: Response) -> Refusal {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = match self.body(&mut response, ERROR_BYTES).await {
+            Ok(body) | Err((_, body)) => body,
+        };
+        let text = String::from_utf8_lossy(&body);
+        let complaint = Complaint::read(&text)
+            .unwrap_or_else(|| Complaint { kind: String::new(), message: crate::dialect::excerpt(&text) });
+        Refusal { status, headers, body, complaint }
+    }
+
+    /// Reads a body up to `most` bytes. `Err`: why it ended early, and what came.
+    pub async fn body(&self, response: &mut Response, most: usize) -> Result<Bytes, (String, Bytes)> {
+        let mut body = BytesMut::new();
+        loop {
+            match self.piece(response).await {
+                Ok(Some(piece)) if body.len() + piece.len() <= most => body.extend_from_slice(&piece),
+                Ok(None) => return Ok(body.freeze()),
+                Ok(Some(_)) => return Err((format!("longer than {most} bytes"), body.freeze())),
+                Err(why) => return Err((why, body.freeze())),
+            }
+        }
+    }
+
+    /// The next piece of a body; `None` at its end. `Err`: why there is none.
+    pub async fn piece(&self, response: &mut Response) -> Result<Option<Bytes>, String> {
+        match tokio::time::timeout(self.deadlines.idle, response.chunk()).await {
+            Ok(Ok(piece)) => Ok(piece),
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(_) => Err(format!("nothing came for {:?}", self.deadlines.idle)),
+        }
+    }
+
+    fn client(&self, url: &Url) -> Result<&Client, Fault> {
+        let (cell, near) = if is_near(url) { (&self.near, true) } else { (&self.far, false) };
+        if let Some(client) = cell.get() {
+            return Ok(client);
+        }
+        let builder = Client::builder()
+            .connect_timeout(self.deadlines.connect)
+            .tcp_keepalive(Duration::from_secs(30))
+            .pool_idle_timeout(Duration::from_secs(60))
+            // A key is for the host it was given for.
+            .redirect(Policy::none());
+        // This machine is reached without a proxy and without certificates.
+        let builder = if near { builder.no_proxy().tls_certs_only([]) } else { builder };
+        let client = builder.build().map_err(|error| {
+            Fault::environment(format!("no secure connection can be made from this machine: {}", chain(&error)))
+                .hint("install its root certificates, on Debian with `apt install ca-certificates`")
+        })?;
+        Ok(cell.get_or_init(|| client))
+    }
+}
+
+/// A try that got no answer.
+struct Failed {
+    why: String,
+    /// Whether the provider may have received the request.
+    sent: bool,
+}
+
+fn host(url: &Url) -> &str {
+    url.host_str().unwrap_or_default()
+}
+
+/// Whether an address is on this machine and spoken to in the open.
+fn is_near(url: &Url) -> bool {
+    let host = host(url).trim_matches(['[', ']']);
+    url.scheme() == "http" && (host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()))
+}
+
+/// An error with its causes; the address, which may hold a password, is left out.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let words = error.to_string();
+        // Many errors repeat their cause.
+        if !text.ends_with(&words) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&words);
+        }
+        cause = error.source();
+    }
+    if text.is_empty() { "the request failed".to_owned() } else { text }
+}
