@@ -21,6 +21,9 @@ use crate::run::{Job, Outcome};
 /// Raised when a kept outcome would be read differently.
 const FORMAT: &str = "1";
 
+/// Bytes of an outcome worth keeping; a report of more tests than fit is not one of tests.
+const LARGEST: usize = 16 << 20;
+
 type Flight = OnceCell<Arc<Outcome>>;
 
 pub(crate) struct Bases {
@@ -85,6 +88,9 @@ impl Bases {
 
     async fn keep(&self, key: &str, outcome: &Outcome) {
         let Ok(value) = serde_json::to_string(outcome) else { return };
+        if value.len() > LARGEST {
+            return;
+        }
         if let Err(fault) = self.cache.put(key.to_owned(), value).await {
             tracing::warn!(%fault, "the result of a base's check cannot be kept: it will run again");
         }

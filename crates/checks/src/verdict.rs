@@ -12,6 +12,8 @@
 //!    nothing else in the output looks like an error that the base does not print.
 //! 7. Everything else is inconclusive: the base fails too, in a way that cannot be told apart.
 
+use std::collections::BTreeSet;
+
 use domain::check::{CheckEnd, Verdict};
 
 use crate::{
@@ -83,10 +85,11 @@ fn missing(head: &Outcome, base: &Outcome, has_new_failures: bool) -> Vec<String
 
 /// Failed on the base and pass now, by name, or by a report that names failures only and not this one.
 fn fixed(head: &Report, base: &Report, missing: &[String]) -> Vec<String> {
+    let missing: BTreeSet<&str> = missing.iter().map(String::as_str).collect();
     let is_fixed = |name: &str, before: Tally| {
         let now = tally_of(head, name);
         let passes = now.passed > before.passed || (head.passes != Passes::Named && now == Tally::default());
-        before.failed > now.failed && passes && !missing.iter().any(|gone| gone == name)
+        before.failed > now.failed && passes && !missing.contains(name)
     };
     base.tests.iter().filter(|(name, tally)| is_fixed(name, **tally)).map(|(name, _)| name.clone()).collect()
 }

@@ -46,7 +46,7 @@ fn package(lines: &mut Lines<'_>, range: std::ops::Range<usize>, report: &mut Re
         };
         let test = format!("{name} {}", &found[2]);
         named.record(&test, status);
-        if status == TestStatus::Failed {
+        if status == TestStatus::Failed && named.has_room() {
             // A parent says nothing of its own.
             let located = failure(lines, first..range.end, index, test);
             if !located.message.is_empty() {

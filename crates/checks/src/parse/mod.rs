@@ -123,8 +123,13 @@ impl Report {
         self.tests.entry(name.to_owned()).or_default().count(status);
     }
 
+    /// Whether more messages would be kept: finding one costs more than the line it stands on.
+    fn has_room(&self) -> bool {
+        self.located.len() < LOCATED
+    }
+
     fn locate(&mut self, mut located: Located) {
-        if self.located.len() < LOCATED {
+        if self.has_room() {
             located.message = text::cut(located.message.trim_end(), MESSAGE).to_owned();
             self.located.push(located);
         }

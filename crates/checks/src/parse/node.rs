@@ -68,14 +68,15 @@ fn results(lines: &Lines<'_>, range: std::ops::Range<usize>, told: Tally) -> Rep
         parents.truncate(depth);
         named.record(&name(&parents), status);
     }
+    let mut open = told.beyond(named.total());
     for (name, status) in closed {
-        let open = told.beyond(named.total());
         let wanted = match status {
-            TestStatus::Passed => open.passed,
-            TestStatus::Failed => open.failed,
-            TestStatus::Skipped => 0,
+            TestStatus::Passed => &mut open.passed,
+            TestStatus::Failed => &mut open.failed,
+            TestStatus::Skipped => continue,
         };
-        if wanted > 0 {
+        if *wanted > 0 {
+            *wanted -= 1;
             named.record(&name, status);
         }
     }
@@ -102,7 +103,7 @@ fn retold(lines: &Lines<'_>, from: usize, named: &mut Report) -> usize {
             .map(|next| lines.at(next))
             .take_while(|line| line.is_empty() || line.starts_with("  "));
         let body: Vec<&str> = body.collect();
-        if found.get(4).is_none() {
+        if found.get(4).is_none() && named.has_room() {
             let words = body.iter().map(|line| line.strip_prefix("  ").unwrap_or(""));
             let words: Vec<&str> = words.take_while(|line| !line.trim_start().starts_with("at ")).collect();
             let own = |line: &&&str| {

@@ -103,7 +103,7 @@ fn session(lines: &Lines<'_>, range: std::ops::Range<usize>, report: &mut Report
     for name in &ends.order {
         let tally = tally(&ends.words[name]);
         named.tests.insert(name.clone(), tally);
-        if tally.failed > 0 {
+        if tally.failed > 0 && named.has_room() {
             named.locate(located(name, messages.get(name), &mut sections));
         }
     }

@@ -29,10 +29,39 @@ pub(crate) fn readable(output: &[u8], root: &Path, home: &Path) -> String {
     for (place, here) in [(root, ""), (Path::new(WORKSPACE_DIR), ""), (home, "~/"), (Path::new(HOME_DIR), "~/")] {
         let place = place.to_string_lossy();
         if place.len() > 1 && text.contains(&*place) {
-            text = text.replace(&format!("{place}/"), here);
+            text = seen_from(&text, &place, here);
         }
     }
     text
+}
+
+/// Puts `here` for `place/`, and `.` for `place` itself, where a path starts with it; `/x/workspace/` is another place.
+fn seen_from(text: &str, place: &str, here: &str) -> String {
+    let is_part = |character: char| character.is_alphanumeric() || matches!(character, '.' | '_' | '-' | '/' | '~');
+    let mut seen = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(place) {
+        let (before, after) = (&rest[..at], &rest[at + place.len()..]);
+        let edge = if before.is_empty() { seen.as_str() } else { before };
+        let starts = !edge.ends_with(is_part);
+        seen.push_str(before);
+        match after.strip_prefix('/') {
+            Some(below) if starts => {
+                seen.push_str(here);
+                rest = below;
+            }
+            None if starts && !after.starts_with(is_part) => {
+                seen.push_str(if here.is_empty() { "." } else { here });
+                rest = after;
+            }
+            _ => {
+                seen.push_str(place);
+                rest = after;
+            }
+        }
+    }
+    seen.push_str(rest);
+    seen
 }
 
 /// Whether a line tells of something that went wrong.
@@ -95,6 +124,14 @@ mod tests {
             b"\x1b[31mred\x1b[0m\r\n 10%\r 20%\rdone\nat /srv/x/tree/src/a.rs:3 and /workspace/b \xff\x1b]0;t\x07.";
         let text = readable(raw, Path::new("/srv/x/tree"), Path::new("/srv/x/home"));
         assert_eq!(text, "red\ndone\nat src/a.rs:3 and b \u{fffd}.\n");
+    }
+
+    #[test]
+    fn a_path_is_seen_from_the_root_only_where_it_starts_there() {
+        let seen = |text: &str| readable(text.as_bytes(), Path::new("/srv/tree"), Path::new("/srv/home"));
+        assert_eq!(seen("in /srv/tree: (/srv/tree/a) '/workspace/b'"), "in .: (a) 'b'");
+        assert_eq!(seen("/x/workspace/a /srv/trees /workspace/workspace/a"), "/x/workspace/a /srv/trees workspace/a");
+        assert_eq!(seen("/srv/home/.cargo"), "~/.cargo");
     }
 
     #[test]
