@@ -112,7 +112,9 @@ fn rule(head: &Outcome, base: &Outcome, found: &Comparison) -> (Verdict, String)
     }
     let unnamed = head.report.unnamed.failed.saturating_sub(base.report.unnamed.failed);
     if !found.new_failures.is_empty() {
-        let caveat = if base.report.cut_short { " (the base stopped early, so they may be its own)" } else { "" };
+        let is_unseen = found.new_failures.iter().any(|name| !base.report.tests.contains_key(name));
+        let is_doubtful = base.report.cut_short && is_unseen;
+        let caveat = if is_doubtful { " (the base stopped early, so they may be its own)" } else { "" };
         let despite = if head.end == CheckEnd::Exited(0) { ", though the command says success" } else { "" };
         return red(format!(
             "{} that the base does not have{despite}{caveat}",

@@ -37,6 +37,7 @@ fn a_run_that_stopped_at_a_new_failure_misses_nothing() {
     let base = outcome(CheckEnd::Exited(101), &green.replacen("2 passed; 4 failed", "3 passed; 3 failed", 1));
     let compared = compare(&outcome(CheckEnd::Exited(101), STOPPED), &base);
     assert_eq!((compared.new_failures, compared.missing), (vec!["sample tests::adds_wrongly".to_owned()], vec![]));
+    assert_eq!(compared.reason, "1 failure that the base does not have");
 }
 
 #[test]
