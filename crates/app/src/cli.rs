@@ -379,7 +379,7 @@ pub struct ScriptedModel {
     pub script: PathBuf,
     /// Where each request is recorded, as JSON lines
     #[arg(long, value_name = "FILE")]
-    pub log: Option<PathBuf>,
+    pub log: PathBuf,
     /// The loopback port; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     pub port: u16,

@@ -9,7 +9,7 @@ use engine::{
     Handle, Ports,
     embedded::{Engine, Options},
 };
-use gateway::Gateways;
+use gateway::Gateway;
 use jiff::Timestamp;
 use sandbox::Sandboxes;
 use store::Store;
@@ -44,7 +44,6 @@ fn ports(home: &Home) -> Result<Ports, Fault> {
     let workspaces = Workspaces::open(workspace::Options { home })?;
     let checks = checks::Options::new(workspaces.clone(), sandboxes.clone(), store.clone(), store.clone());
     Ok(Ports {
-        clock,
         store: store.clone(),
         blobs: store.clone(),
         secrets: store.clone(),
@@ -53,7 +52,8 @@ fn ports(home: &Home) -> Result<Ports, Fault> {
         workspaces,
         sandboxes,
         agents: Agents::new(agents::Options::default()),
-        gateways: Gateways::new(gateway::Options::default(), store),
+        gateways: Gateway::new(gateway::Options::new(store, clock.clone())),
+        clock,
         checks: Checks::new(checks),
     })
 }

@@ -6,14 +6,14 @@ use std::{
     io::{BufRead, BufReader},
     ops::ControlFlow,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
     thread,
 };
 
 use api::wire::{self, Doctor, LogBody, LogLine, Submitted, Task, brief};
 use domain::{Fault, check::CheckSpec, ids::TaskId, ports::model::Credentials, summary::Phase};
 
-use super::{logs, wait};
+use super::{console, logs, wait};
 use crate::{
     Exit,
     cli::ScriptedModel,
@@ -31,6 +31,8 @@ const FILES: [(&str, &str); 3] = [
 ];
 const GOAL: &str = "vercmp says that 1.10.0 is older than 1.9.0\n\nIt must say newer. Compare any two versions of three numbers correctly.";
 const CHECK: &str = "sh test.sh";
+/// Of one entry of the log.
+const LINES: usize = 10;
 const MODEL: &str = "anthropic/scripted";
 
 pub fn demo(form: Form) -> Result<Exit, Fault> {
@@ -59,7 +61,7 @@ pub fn demo(form: Form) -> Result<Exit, Fault> {
     let printer = logs::Printer::new(screen, form);
     let mut last = None;
     logs::follow(&client, id, |line: &LogLine| {
-        printer.print(line, &line.body.text());
+        printer.print(line, &clipped(&line.body.text()));
         if matches!(line.body, LogBody::Entry(_)) {
             return Ok(ControlFlow::Continue(()));
         }
@@ -71,7 +73,11 @@ pub fn demo(form: Form) -> Result<Exit, Fault> {
     let Some(last) = last else { return Err(Fault::bug(format!("{id} ended without an event"))) };
     match form {
         Form::Json => terminal::print(&format!("{}\n", serde_json::json!(last))),
-        Form::Text => terminal::print(&format!("\n{}{}", wait::told(&screen, &last), stage.next_commands(&screen, id))),
+        Form::Text => {
+            let (paint, state) = console::state(&last);
+            let headline = format!("{}  {}", screen.paint(Paint::Bold, id), screen.paint(paint, state));
+            terminal::print(&format!("\n{headline}\n{}", stage.next_commands(&screen, id)));
+        }
     }
     Ok(wait::exit(&last))
 }
@@ -210,6 +216,15 @@ impl Stage {
     }
 }
 
+/// The first lines: the demo is about the way, not about what a tool printed.
+fn clipped(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.len() {
+        0..=LINES => text.to_owned(),
+        all => format!("{}\n… {} more lines", lines[..LINES].join("\n"), all - LINES),
+    }
+}
+
 /// A path as a shell reads it back.
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
@@ -217,8 +232,22 @@ fn quoted(path: &Path) -> String {
     if plain { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-pub fn scripted_model(_: &ScriptedModel) -> Result<Exit, Fault> {
-    let _ = lock::wait_until_free;
-    let _ = thread::spawn(|| {});
-    Err(Fault::bug("x"))
+/// Serves a script as a provider, until the daemon that it is for ends.
+pub fn scripted_model(args: ScriptedModel) -> Result<Exit, Fault> {
+    if let Some(home) = &args.until_daemon_ends {
+        // Ctrl-C in the demo must not take the model from a daemon that goes on.
+        rustix::process::setsid()
+            .map_err(|error| Fault::environment(format!("the terminal cannot be left: {error}")))?;
+        let home = Home::at(home)?;
+        thread::spawn(move || process::exit(i32::from(lock::wait_until_free(&home).is_err())));
+    }
+    let port = args.port.to_string();
+    let paths = [("--script", args.script), ("--log", args.log)];
+    let mut arguments = vec!["--port".to_owned(), port];
+    for (name, path) in paths {
+        let path = path.into_os_string().into_string();
+        let path = path.map_err(|path| Fault::input(format!("{} is not UTF-8", path.display())))?;
+        arguments.extend([name.to_owned(), path]);
+    }
+    match gateway::scripted::main_args(arguments)? {}
 }

@@ -87,7 +87,8 @@ impl Printer {
         let mut lines = String::new();
         for (at, part) in text.lines().enumerate() {
             let margin = if at == 0 { self.screen.paint(Paint::Dim, &time) } else { " ".repeat(time.len()) };
-            lines.push_str(&format!("{margin}  {}\n", clean(part)));
+            lines.push_str(format!("{margin}  {}", clean(part)).trim_end());
+            lines.push('\n');
         }
         terminal::print(&lines);
     }

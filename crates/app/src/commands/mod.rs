@@ -48,7 +48,7 @@ pub fn perform(command: Command, form: Form) -> Result<Exit, Fault> {
     match command {
         Command::Completions { shell } => return Ok(generate::completions(shell)),
         Command::Man { dir } => return generate::man(dir.as_deref()),
-        Command::ScriptedModel(args) => return demo::scripted_model(&args),
+        Command::ScriptedModel(args) => return demo::scripted_model(args),
         Command::Demo => return demo::demo(form),
         _ => {}
     }

@@ -68,8 +68,10 @@ fn read_brief(file: &Path) -> Result<wire::Brief, Fault> {
     let text = if file == Path::new("-") {
         text_or_stdin("-".to_owned())?
     } else {
-        fs::read_to_string(file)
-            .map_err(|error| Fault::input(format!("the brief {} cannot be read: {error}", file.display())))?
+        fs::read_to_string(file).map_err(|error| {
+            Fault::input(format!("the brief {} cannot be read: {error}", file.display()))
+                .hint("name a file that is there, or `-` for standard input")
+        })?
     };
     brief_file::parse(&text).map_err(|fault| fault.at(file.display()))
 }

@@ -10,7 +10,7 @@ compare() { # A EXPECTED B
         echo "ok $count - $1 is $2, compared with $3"
     else
         echo "not ok $count - $1 is $2, compared with $3"
-        echo "# vercmp $1 $3 says: $found"
+        printf '  ---\n  found: %s\n  ...\n' "$found"
         failed=1
     fi
 }
