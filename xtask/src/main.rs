@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::{
+    bench::{self, Measure},
     picture, tidy,
     trial::{self, Extent, material},
 };
@@ -31,6 +32,11 @@ enum Chore {
     Material,
     /// Draw docs/task.mmd from the code
     Picture,
+    /// Measure, with the release binary, and write docs/benchmarks.md
+    Bench {
+        /// All, if none is named
+        measures: Vec<Measure>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -58,6 +64,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         }
         Chore::Material => material::fetch().map(|()| true)?,
         Chore::Picture => picture::write().map(|()| true)?,
+        Chore::Bench { measures } => bench::run(&measures).map(|()| true)?,
     };
     Ok(if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

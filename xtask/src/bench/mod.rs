@@ -1,0 +1,96 @@
+//! `cargo xtask bench`: measures what the project promises to reach, with the release binary as a user has it, and writes it
+//! into `docs/benchmarks.md`. Every measure says on what machine and with what spread.
+
+mod build;
+mod bytes;
+mod crash;
+mod crowd;
+mod journal;
+mod latency;
+mod memory;
+mod page;
+mod rounds;
+mod session;
+mod stats;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+pub use crash::{Books, Storm, storm};
+pub use page::Section;
+
+use crate::house;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Measure {
+    /// `run` until the id is answered, and until the first model request reaches the provider
+    Latency,
+    /// What the harness adds to a round
+    Rounds,
+    /// The idle daemon, and each further running attempt
+    Memory,
+    /// 100 tasks at once
+    Crowd,
+    /// 1,000 tasks at once
+    BigCrowd,
+    /// What is sent to the provider
+    Bytes,
+    /// Events per second through `step` and durable commit
+    Journal,
+    /// `kill -9` of the daemon, 50 times over 40 tasks
+    Crash,
+    /// A clean release build, and the binary's size
+    Build,
+}
+
+/// Takes the measures (all of them, if none is named) and writes each into the page as soon as it is there.
+pub fn run(measures: &[Measure]) -> Result<()> {
+    let all = Measure::value_variants();
+    let binary = binary(Profile::Release)?;
+    for measure in if measures.is_empty() { all } else { measures } {
+        eprintln!("measuring {measure:?}");
+        let section = measure.take(&binary).with_context(|| format!("cannot measure {measure:?}"))?;
+        println!("{}", section.render());
+        section.write()?;
+    }
+    Ok(())
+}
+
+impl Measure {
+    fn take(self, binary: &Path) -> Result<Section> {
+        match self {
+            Self::Latency => latency::measure(binary),
+            Self::Rounds => rounds::measure(binary),
+            Self::Memory => memory::measure(binary),
+            Self::Crowd => crowd::measure(binary, 100),
+            Self::BigCrowd => crowd::measure(binary, 1000),
+            Self::Bytes => bytes::measure(binary),
+            Self::Journal => journal::measure(),
+            Self::Crash => crash::measure(binary),
+            Self::Build => build::measure(),
+        }
+    }
+}
+
+/// How the binary is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    Debug,
+    Release,
+}
+
+/// Builds the program, which costs nothing when it is built already, and says where it is.
+pub fn binary(profile: Profile) -> Result<PathBuf> {
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.current_dir(house::root()).args(["build", "--quiet", "--locked", "--package", "overnight"]);
+    cargo.args(["--message-format=json-render-diagnostics"]);
+    cargo.args((profile == Profile::Release).then_some("--release"));
+    let messages = house::output(&mut cargo)?;
+    let mut executables = messages.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(PathBuf::from(message.get("executable")?.as_str()?))
+    });
+    executables.next_back().context("cargo names no executable")
+}
