@@ -330,3 +330,97 @@ fn stop(reason: &str) -> Stop {
         _ => Stop::EndTurn,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(events: &[&str]) -> Result<Option<Result<ModelReply, Trouble>>, Trouble> {
+        let mut decoder = Decoder::default();
+        events.iter().try_for_each(|event| decoder.event(event))?;
+        Ok(decoder.finish())
+    }
+
+    #[test]
+    fn every_kind_of_event_finds_its_place() {
+        let redacted = r#"{ "type":"redacted_thinking", "data":"Eo8=" }"#;
+        let reply = decode(&[
+            r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":25,"cache_creation_input_tokens":7,"cache_read_input_tokens":null,"cache_creation":{"ephemeral_5m_input_tokens":2,"ephemeral_1h_input_tokens":5},"output_tokens":1,"service_tier":"standard"}}}"#,
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
+            r#"{"type": "ping"}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"a \"b\" "}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"c"}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"Eqo/="}}"#,
+            r#"{"type":"content_block_stop","index":0}"#,
+            &format!(r#"{{"type":"content_block_start","index":1,"content_block":{redacted}}}"#),
+            r#"{"type":"content_block_stop","index":1}"#,
+            r#"{"type":"content_block_start","index":2,"content_block":{"type":"text","text":"","citations":null}}"#,
+            r#"{"type":"content_block_delta","index":2,"delta":{"type":"text_delta","text":"Hi"}}"#,
+            r#"{"type":"content_block_delta","index":2,"delta":{"type":"citations_delta","citation":{"type":"char_location"}}}"#,
+            r#"{"type":"content_block_stop","index":2}"#,
+            r#"{"type":"content_block_start","index":3,"content_block":{"type":"tool_use","id":"toolu_1","name":"shell","input":{}}}"#,
+            r#"{"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":""}}"#,
+            r#"{"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":"{\"command\": "}}"#,
+            r#"{"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":"\"ls\"}"}}"#,
+            r#"{"type":"content_block_stop","index":3}"#,
+            r#"{"type":"content_block_start","index":4,"content_block":{"type":"tool_use","id":"toolu_2","name":"finish","input":{}}}"#,
+            r#"{"type":"content_block_stop","index":4}"#,
+            r#"{"type":"something_new","index":4}"#,
+            r#"{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":89}}"#,
+            r#"{"type":"message_stop"}"#,
+        ]);
+        let reply = reply.unwrap().unwrap().unwrap();
+        let usage = domain::budget::Usage { input: 25, cache_read: 0, cache_write: 7, output: 89 };
+        assert_eq!((reply.stop, reply.usage), (Stop::ToolCalls, usage));
+        let call = |id: &str, name: &str, arguments: &str| Part::ToolCall {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            arguments: arguments.to_owned(),
+        };
+        let opaque = |json: &str| Part::Opaque { json: json.to_owned() };
+        assert_eq!(
+            reply.message.parts,
+            [
+                opaque(r#"{"type":"thinking","thinking":"a \"b\" c","signature":"Eqo/="}"#),
+                opaque(redacted),
+                Part::Text { text: "Hi".to_owned() },
+                call("toolu_1", "shell", r#"{"command": "ls"}"#),
+                call("toolu_2", "finish", "{}"),
+            ]
+        );
+        let mut sent = Vec::new();
+        encode_message(&mut sent, &reply.message);
+        let sent: serde_json::Value = serde_json::from_slice(&sent).unwrap();
+        assert_eq!(sent["content"][1]["data"], "Eo8=");
+        assert_eq!(sent["content"][3]["input"]["command"], "ls");
+    }
+
+    #[test]
+    fn broken_streams_are_told_apart() {
+        let overloaded =
+            r#"{"type":"error","error":{"details":null,"type":"overloaded_error","message":"Overloaded"}}"#;
+        assert_eq!(decode(&[overloaded]), Err(Trouble::Passing("overloaded_error: Overloaded".to_owned())));
+        let invalid = r#"{"type":"error","error":{"type":"invalid_request_error","message":"no"}}"#;
+        assert_eq!(decode(&[invalid]), Err(Trouble::Invalid("invalid_request_error: no".to_owned())));
+        for nonsense in [
+            "{}",
+            "<html>",
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}"#,
+            r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}"#,
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","name":"x"}}"#,
+            r#"{"type":"content_block_start","index":0}"#,
+        ] {
+            assert!(matches!(decode(&[nonsense]), Err(Trouble::Invalid(_))), "{nonsense}");
+        }
+        assert_eq!(decode(&[]), Ok(None), "not over");
+        assert!(matches!(decode(&[r#"{"type":"message_stop"}"#]), Ok(Some(Err(Trouble::Invalid(_))))));
+    }
+
+    #[test]
+    fn the_cap_tools_and_system_prompt_come_before_what_grows() {
+        let request = ModelRequest { system: "s", tools: &[], messages: &[], max_output: 7 };
+        let body = String::from_utf8(encode("m", &request).to_vec()).unwrap();
+        let head = r#"{"model":"m","max_tokens":7,"stream":true,"cache_control":{"type":"ephemeral"},"system":["#;
+        assert!(body.starts_with(head) && body.ends_with(r#"}],"messages":[]}"#), "{body}");
+    }
+}

@@ -325,3 +325,93 @@ impl Decoder {
         Some(Ok(ModelReply { message: Message { role: Role::Assistant, parts }, stop, usage }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(events: &[&str]) -> Result<Option<Result<ModelReply, Trouble>>, Trouble> {
+        let mut decoder = Decoder::default();
+        events.iter().try_for_each(|event| decoder.event(event))?;
+        Ok(decoder.finish())
+    }
+
+    fn reply(events: &[&str]) -> ModelReply {
+        decode(events).unwrap().unwrap().unwrap()
+    }
+
+    #[test]
+    fn deltas_are_merged_by_index_and_usage_comes_last() {
+        let reply = reply(&[
+            r#"{"choices":[],"prompt_filter_results":[{"prompt_index":0}]}"#,
+            r#"{"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant","content":null},"finish_reason":null}],"usage":null}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_a","type":"function","function":{"name":"shell","arguments":""}}]}}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"call_b","type":"function","function":{"name":"read","arguments":"{\"pa"}}]}}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"command\":\"ls\"}"}},{"index":1,"function":{"arguments":"th\":\"x\"}"}}]}}]}"#,
+            r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#,
+            r#"{"choices":[],"usage":{"prompt_tokens":2006,"completion_tokens":300,"total_tokens":2306,"prompt_tokens_details":{"cached_tokens":1920,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":128}}}"#,
+            "[DONE]",
+        ]);
+        let usage = domain::budget::Usage { input: 86, cache_read: 1920, cache_write: 0, output: 300 };
+        assert_eq!((reply.stop, reply.usage), (Stop::ToolCalls, usage));
+        let call = |id: &str, name: &str, arguments: &str| Part::ToolCall {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            arguments: arguments.to_owned(),
+        };
+        assert_eq!(
+            reply.message.parts,
+            [
+                Part::Text { text: "Hi".to_owned() },
+                call("call_a", "shell", r#"{"command":"ls"}"#),
+                call("call_b", "read", r#"{"path":"x"}"#),
+            ]
+        );
+    }
+
+    #[test]
+    fn local_servers_are_understood() {
+        // Calls whole and without index or id, `stop` after calls, no `[DONE]`.
+        let whole = reply(&[
+            r#"{"choices":[{"delta":{"reasoning_content":"hm","tool_calls":[{"id":"","function":{"name":"a","arguments":"{}"}}]}}]}"#,
+            r#"{"choices":[{"delta":{"reasoning_content":" so","tool_calls":[{"id":"x","function":{"name":"b"}}]},"finish_reason":"stop"}]}"#,
+        ]);
+        assert_eq!(whole.stop, Stop::ToolCalls);
+        let [Part::Opaque { json }, Part::ToolCall { id, name, .. }, Part::ToolCall { id: second, arguments, .. }] =
+            whole.message.parts.as_slice()
+        else {
+            panic!("{whole:?}");
+        };
+        assert_eq!((json.as_str(), name.as_str()), (r#"{"reasoning_content":"hm so"}"#, "a"));
+        assert!(id.starts_with("call_"), "an id is made up");
+        assert_eq!((second.as_str(), arguments.as_str()), ("x", "{}"));
+        let mut sent = Vec::new();
+        encode_assistant(&mut sent, &whole.message.parts);
+        let sent: serde_json::Value = serde_json::from_slice(&sent).unwrap();
+        assert_eq!((&sent["reasoning_content"], &sent["content"]), (&"hm so".into(), &serde_json::Value::Null));
+        assert_eq!(sent["tool_calls"][1]["function"]["name"], "b");
+    }
+
+    #[test]
+    fn ends_and_errors_are_told_apart() {
+        let said = |finish: &str| {
+            reply(&[&format!(r#"{{"choices":[{{"delta":{{"content":"x"}},"finish_reason":"{finish}"}}]}}"#)]).stop
+        };
+        assert_eq!(
+            (said("stop"), said("length"), said("content_filter")),
+            (Stop::EndTurn, Stop::Length, Stop::Refused)
+        );
+        let refusal = reply(&[r#"{"choices":[{"delta":{"refusal":"I can't"},"finish_reason":"stop"}]}"#]);
+        assert_eq!((refusal.stop, refusal.message.parts.len()), (Stop::Refused, 1));
+        assert_eq!(decode(&[r#"{"choices":[{"delta":{"content":"x"}}]}"#]), Ok(None), "cut");
+        assert!(matches!(decode(&["[DONE]"]), Ok(Some(Err(Trouble::Invalid(_))))), "nothing at all");
+        let busy = r#"{"error":{"message":"busy","type":"server_error","code":null}}"#;
+        assert_eq!(decode(&[busy]), Err(Trouble::Passing("server_error: busy".to_owned())));
+        let numbered = r#"{"error":{"message":"upstream","code":502}}"#;
+        assert_eq!(decode(&[numbered]), Err(Trouble::Passing("502: upstream".to_owned())));
+        let wrong = r#"{"error":"bad model"}"#;
+        assert_eq!(decode(&[wrong]), Err(Trouble::Invalid("bad model".to_owned())));
+        assert!(matches!(decode(&["{not json"]), Err(Trouble::Invalid(_))));
+    }
+}

@@ -6,9 +6,9 @@ pub(super) fn string(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
-/// Appends a comma unless something opens right before.
+/// Appends a comma unless something opens right before, or nothing is there yet.
 pub(super) fn comma(out: &mut Vec<u8>) {
-    if !matches!(out.last(), Some(b'[' | b'{' | b':')) {
+    if !matches!(out.last(), None | Some(b'[' | b'{' | b':')) {
         out.push(b',');
     }
 }

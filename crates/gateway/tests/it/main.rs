@@ -1,0 +1,12 @@
+//! The gateway against real sockets: a scripted provider upstream, the neutral port and real HTTP clients downstream.
+
+#![expect(clippy::unwrap_used, reason = "in a test, an unexpected error is a failure")]
+
+mod budget;
+mod faults;
+mod ledger;
+mod names;
+mod proxy;
+mod replies;
+mod scripted;
+mod stage;
