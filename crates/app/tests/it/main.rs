@@ -10,3 +10,4 @@ mod daemon;
 mod demo;
 mod harness;
 mod main_job;
+mod model;
