@@ -79,10 +79,16 @@ impl Handle {
             return Ok(task);
         }
         let model = self.acceptable(&submit).await?;
-        let id = ports.store.next_task();
-        let origin = match submit.repository {
-            Some(request) => ports.workspaces.resolve(request).await?,
-            None if submit.brief.deliverable == Deliverable::Report => ports.workspaces.scratch(id).await?,
+        // A number is taken only for what is accepted, so that people's numbers have no holes.
+        let (id, origin) = match submit.repository {
+            Some(request) => {
+                let origin = ports.workspaces.resolve(request).await?;
+                (ports.store.next_task(), origin)
+            }
+            None if submit.brief.deliverable == Deliverable::Report => {
+                let id = ports.store.next_task();
+                (id, ports.workspaces.scratch(id).await?)
+            }
             None => return Err(Fault::input("a change needs a repository").hint("stand in one, or ask for `--report`")),
         };
         let submission = Submission { brief: submit.brief, origin, model, confinement: submit.confinement };
