@@ -12,7 +12,8 @@ use reqwest::{Method, Response, header::CONTENT_TYPE};
 use crate::{
     dialect::{Complaint, Trouble, excerpt},
     patience::Patience,
-    payment::{Payment, Size},
+    payment::{Order, Payment},
+    prices::Price,
     route::Route,
     sse::Events,
     upstream::{Answer, Outgoing, Refusal, Upstream},
@@ -60,13 +61,18 @@ enum Read {
 impl BoundModel {
     async fn ask(&self, request: &ModelRequest<'_>) -> Result<ModelReply, ModelFault> {
         let body = self.route.dialect.encode(&self.model, request);
-        let size = Size { request_bytes: body.len(), max_output: u64::from(request.max_output) };
+        let order = Order {
+            model: &self.model,
+            price: Price::of(&self.model),
+            request_bytes: body.len(),
+            max_output: u64::from(request.max_output),
+        };
         let outgoing =
             Outgoing { method: Method::POST, url: self.route.replies()?, headers: self.route.headers(), body };
         let mut patience = self.upstream.patience();
         let mut cuts = 0;
         loop {
-            let mut payment = Payment::reserve(&self.ledger, &self.access, &self.model, size).await?;
+            let mut payment = Payment::reserve(&self.ledger, &self.access, order).await?;
             let why = match self.call(&outgoing, &mut payment, &mut patience).await? {
                 Ok(reply) => return Ok(reply),
                 Err(why) => why,
@@ -137,14 +143,14 @@ impl BoundModel {
             bytes += piece.len();
             let mut trouble = None;
             let taken = events.take(&piece, |data| {
-                any = true;
                 if trouble.is_none() {
                     trouble = decoder.event(data).err();
+                    any |= trouble.is_none();
                 }
             });
             payment.reported = decoder.counted();
             match trouble {
-                Some(Trouble::Passing(why)) if payment.reported.is_some() => return Read::Cut(why),
+                Some(Trouble::Passing(why)) if any => return Read::Cut(why),
                 Some(Trouble::Passing(why)) => return Read::Nothing(why),
                 Some(Trouble::Invalid(why)) => return Read::Garbage(why),
                 None if taken.is_err() => return Read::Garbage("no stream of events".to_owned()),

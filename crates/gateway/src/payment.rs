@@ -57,29 +57,25 @@ pub(crate) struct Payment {
     taken: bool,
 }
 
-/// How large a call can become.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Size {
+/// What is paid for: a call of a model, and how large it can become.
+#[derive(Clone, Copy)]
+pub(crate) struct Order<'a> {
+    pub model: &'a str,
+    /// `None`: not known.
+    pub price: Option<&'static Price>,
     pub request_bytes: usize,
     pub max_output: u64,
 }
 
 impl Payment {
     /// Reserves what the call can cost at most. `OverBudget`: the budget does not allow it.
-    pub async fn reserve(
-        ledger: &Arc<dyn Ledger>,
-        access: &Access,
-        model: &str,
-        size: Size,
-    ) -> Result<Self, ModelFault> {
-        let price = Price::of(model);
+    pub async fn reserve(ledger: &Arc<dyn Ledger>, access: &Access, order: Order<'_>) -> Result<Self, ModelFault> {
+        let Order { model, price, request_bytes, max_output } = order;
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is positive")]
-        let input = (size.request_bytes as f64 / BYTES_PER_TOKEN).ceil() as u64;
-        let amount = Amount {
-            cost: price.map(|price| price.most(input, size.max_output)),
-            tokens: input.saturating_add(size.max_output),
-        };
+        let input = (request_bytes as f64 / BYTES_PER_TOKEN).ceil() as u64;
+        let amount =
+            Amount { cost: price.map(|price| price.most(input, max_output)), tokens: input.saturating_add(max_output) };
         let mut payment = Self {
             ledger: Arc::clone(ledger),
             id: uuid::Uuid::now_v7().simple().to_string(),

@@ -14,6 +14,8 @@ pub(super) struct Asked {
     pub model: String,
     /// The most tokens that the reply, or all its choices together, can have.
     pub max_output: u64,
+    /// Whether it asks for what costs more than the model's price: a faster tier.
+    pub is_surcharged: bool,
     pub body: Bytes,
     pub cap_added: bool,
     pub usage_asked: bool,
@@ -26,6 +28,8 @@ struct Fields<'a> {
     #[serde(default)]
     stream: Option<bool>,
     n: Option<u64>,
+    service_tier: Option<String>,
+    speed: Option<String>,
     #[serde(borrow, default, deserialize_with = "present")]
     max_tokens: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -107,9 +111,11 @@ pub(super) fn read(dialect: Dialect, body: Bytes, output_cap: u32) -> Result<Ask
         edits.set("stream_options", fields.stream_options, &with_usage(fields.stream_options)?);
     }
     let max_output = cap.unwrap_or(u64::from(output_cap)).saturating_mul(fields.n.unwrap_or(1).max(1));
+    let is_surcharged = fields.service_tier.is_some_and(|tier| tier == "priority" || tier == "fast")
+        || fields.speed.is_some_and(|speed| speed != "standard");
     let model = fields.model;
     let edited = edits.done();
-    Ok(Asked { model, max_output, body: edited.unwrap_or(body), cap_added, usage_asked })
+    Ok(Asked { model, max_output, is_surcharged, body: edited.unwrap_or(body), cap_added, usage_asked })
 }
 
 type StreamOptions = serde_json::Map<String, serde_json::Value>;
@@ -178,6 +184,20 @@ mod tests {
             ),
         ] {
             assert_eq!(read(dialect, before).unwrap().0, after);
+        }
+    }
+
+    #[test]
+    fn what_costs_more_than_the_price_is_noticed() {
+        let surcharged = |more: &str| {
+            let body = format!(r#"{{"model":"m","max_tokens":1{more}}}"#);
+            super::read(Dialect::OpenAi, Bytes::from(body), 100).unwrap().is_surcharged
+        };
+        for more in ["", r#","service_tier":"auto""#, r#","service_tier":null"#, r#","speed":"standard""#] {
+            assert!(!surcharged(more), "{more}");
+        }
+        for more in [r#","service_tier":"priority""#, r#","speed":"fast""#] {
+            assert!(surcharged(more), "{more}");
         }
     }
 

@@ -17,7 +17,8 @@ use tokio::net::TcpListener;
 use super::{Desk, Seat, meter, rewrite};
 use crate::{
     dialect::Dialect,
-    payment::{Charge, Payment, Size},
+    payment::{Charge, Order, Payment},
+    prices::Price,
     route::Route,
     upstream::{Answer, Outgoing, Refusal},
 };
@@ -68,11 +69,16 @@ fn wish(method: &Method, path: &str, headers: &HeaderMap) -> Option<(Wish, Diale
         ("POST", "/v1/messages") => (Wish::Reply, Dialect::Anthropic),
         ("POST", "/v1/messages/count_tokens") => (Wish::Free, Dialect::Anthropic),
         ("POST", "/v1/chat/completions") => (Wish::Reply, Dialect::OpenAi),
-        ("GET", path) if path == "/v1/models" || path.starts_with("/v1/models/") => {
+        ("GET", path) if path == "/v1/models" || path.strip_prefix("/v1/models/").is_some_and(is_name) => {
             (Wish::Free, if headers.contains_key("anthropic-version") { Dialect::Anthropic } else { Dialect::OpenAi })
         }
         _ => return None,
     })
+}
+
+/// Whether it can only be a model's name: a path with anything else in it could lead to other things that the key opens.
+fn is_name(text: &str) -> bool {
+    !text.starts_with('.') && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:@".contains(&byte))
 }
 
 /// An answer of our own.
@@ -113,12 +119,17 @@ async fn reply(desk: &Desk, dialect: Dialect, path: &str, request: Request<Incom
     let asked = rewrite::read(dialect, outgoing.body, desk.output_cap)
         .map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?;
     record(desk, &seat, &asked);
-    let size = Size { request_bytes: asked.body.len(), max_output: asked.max_output };
+    let order = Order {
+        model: &asked.model,
+        price: Price::of(&asked.model).filter(|_| !asked.is_surcharged),
+        request_bytes: asked.body.len(),
+        max_output: asked.max_output,
+    };
     outgoing.body = asked.body;
     if let Some(over) = seat.over.get() {
         return Err(over_budget(over.clone()));
     }
-    let mut payment = match Payment::reserve(&desk.ledger, &seat.access, &asked.model, size).await {
+    let mut payment = match Payment::reserve(&desk.ledger, &seat.access, order).await {
         Ok(payment) => payment,
         Err(ModelFault::OverBudget(over)) => {
             tracing::info!(attempt = %seat.access.key, over, "the agent's call is refused, and all that follow");

@@ -1,7 +1,7 @@
 //! Agents with clients of their own: plain HTTP through the proxy.
 
 use domain::{
-    budget::{Budget, Usage},
+    budget::{Budget, MicroUsd, Usage},
     ports::model::{Endpoint, Gateways},
 };
 use gateway::{Dialect, Rewrites, scripted::End};
@@ -28,6 +28,18 @@ async fn post(endpoint: &Endpoint, path: &str, body: &Value) -> Response {
 
 fn body(stream: bool) -> Value {
     json!({"model": "gpt-6.1-sol", "max_tokens": 1000, "stream": stream, "messages": [{"role": "user", "content": "hello"}]})
+}
+
+/// Asks for a path that a well-behaved client would tidy up first.
+async fn get_raw(endpoint: &Endpoint, path: &str) -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut connection = tokio::net::TcpStream::connect(endpoint.url.trim_start_matches("http://")).await.unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\nconnection: close\r\n\r\n", endpoint.token);
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 #[tokio::test]
@@ -117,6 +129,19 @@ async fn an_empty_purse_is_told_in_the_dialect_and_for_good() {
 }
 
 #[tokio::test]
+async fn what_has_no_price_is_not_bought_with_a_budget_in_money() {
+    for (dialect, more) in [(Dialect::OpenAi, ("service_tier", "priority")), (Dialect::Anthropic, ("speed", "fast"))] {
+        let stage = Stage::of(json!([{"text": "hi"}])).await;
+        let budget = Budget { cost: Some(MicroUsd(100_000_000)), ..Budget::default() };
+        let endpoint = stage.gateway.endpoint(stage.access(dialect, budget)).await.unwrap();
+        assert_eq!(post(&endpoint, path(dialect), &body(false)).await.status(), 200);
+        let mut dear = body(false);
+        dear[more.0] = more.1.into();
+        assert_eq!(post(&endpoint, path(dialect), &dear).await.status(), 402);
+    }
+}
+
+#[tokio::test]
 async fn what_the_provider_refuses_passes_in_its_own_words() {
     for dialect in DIALECTS {
         for (fault, status, tries) in [("400", 400, 1), ("401", 401, 1), ("429", 429, 4), ("500", 500, 4)] {
@@ -171,6 +196,9 @@ async fn what_costs_nothing_is_not_reserved_and_what_is_not_there_is_said() {
     assert_eq!(models.send().await.unwrap().status(), 200);
     let missing = post(&endpoint, "/v1/responses", &body(false)).await;
     assert_eq!(missing.status(), 404);
+    for path in ["/v1/models/%2e%2e/files", "/v1/models/x/../../files", "/v1/files"] {
+        assert_eq!(get_raw(&endpoint, path).await, 404, "{path}");
+    }
     let twice = r#"{"model":"a","model":"b","max_tokens":1,"messages":[]}"#;
     let twice = client().post(format!("{}/v1/messages", endpoint.url)).bearer_auth(&endpoint.token).body(twice);
     assert_eq!(twice.send().await.unwrap().status(), 400);
