@@ -58,6 +58,13 @@ enum Read {
     Garbage(String),
 }
 
+impl Read {
+    /// `begun`: whether something of the reply had come before.
+    fn broken_off(begun: bool, why: String) -> Self {
+        if begun { Self::Cut(why) } else { Self::Nothing(why) }
+    }
+}
+
 impl BoundModel {
     async fn ask(&self, request: &ModelRequest<'_>) -> Result<ModelReply, ModelFault> {
         let body = self.route.dialect.encode(&self.model, request);
@@ -133,45 +140,45 @@ impl BoundModel {
         }
         let mut events = Events::default();
         let mut decoder = self.route.dialect.decoder();
-        let (mut any, mut bytes) = (false, 0);
-        let end = loop {
+        let (mut begun, mut bytes) = (false, 0);
+        let broken_off = loop {
             let piece = match self.upstream.piece(&mut response).await {
                 Ok(Some(piece)) => piece,
-                Ok(None) => break Ok(()),
-                Err(why) => break Err(why),
+                Ok(None) => break None,
+                Err(why) => break Some(why),
             };
             bytes += piece.len();
             let mut trouble = None;
             let taken = events.take(&piece, |data| {
                 if trouble.is_none() {
                     trouble = decoder.event(data).err();
-                    any |= trouble.is_none();
+                    begun |= trouble.is_none();
                 }
             });
             payment.reported = decoder.counted();
             match trouble {
-                Some(Trouble::Passing(why)) if any => return Read::Cut(why),
-                Some(Trouble::Passing(why)) => return Read::Nothing(why),
+                Some(Trouble::Passing(why)) => return Read::broken_off(begun, why),
                 Some(Trouble::Invalid(why)) => return Read::Garbage(why),
                 None if taken.is_err() => return Read::Garbage("no stream of events".to_owned()),
                 None => {}
             }
             if decoder.is_over() {
                 give_back(response);
-                break Ok(());
+                break None;
             }
         };
-        match (decoder.finish(), end) {
+        match (decoder.finish(), broken_off) {
             (Some(Ok(reply)), _) => {
                 payment.complete();
                 Read::Reply(reply)
             }
             (Some(Err(Trouble::Passing(why) | Trouble::Invalid(why))), _) => Read::Garbage(why),
-            (None, Err(why)) if any => Read::Cut(why),
-            (None, Err(why)) => Read::Nothing(why),
-            (None, Ok(())) if any => Read::Cut("the stream ended before the reply did".to_owned()),
-            (None, Ok(())) if bytes == 0 => Read::Garbage("an empty body".to_owned()),
-            (None, Ok(())) => Read::Garbage(format!("{bytes} bytes without an event")),
+            (None, Some(why)) => Read::broken_off(begun, why),
+            (None, None) if begun => Read::Cut("the stream ended before the reply did".to_owned()),
+            (None, None) => Read::Garbage(match bytes {
+                0 => "an empty body".to_owned(),
+                bytes => format!("{bytes} bytes without an event"),
+            }),
         }
     }
 

@@ -13,8 +13,8 @@ use domain::{
 
 use crate::prices::{Counted, Price};
 
-/// Bytes of a request per token of input, on the safe side for text and code.
-const BYTES_PER_TOKEN: f64 = 3.5;
+/// Bytes of a request for two tokens of input, on the safe side for text and code.
+const BYTES_PER_TWO_TOKENS: u64 = 7;
 
 /// Whether the provider may have charged anything for a call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,9 +71,8 @@ impl Payment {
     /// Reserves what the call can cost at most. `OverBudget`: the budget does not allow it.
     pub async fn reserve(ledger: &Arc<dyn Ledger>, access: &Access, order: Order<'_>) -> Result<Self, ModelFault> {
         let Order { model, price, request_bytes, max_output } = order;
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is positive")]
-        let input = (request_bytes as f64 / BYTES_PER_TOKEN).ceil() as u64;
+        let bytes = u64::try_from(request_bytes).unwrap_or(u64::MAX);
+        let input = bytes.saturating_mul(2).div_ceil(BYTES_PER_TWO_TOKENS);
         let amount =
             Amount { cost: price.map(|price| price.most(input, max_output)), tokens: input.saturating_add(max_output) };
         let mut payment = Self {
@@ -88,17 +87,13 @@ impl Payment {
             taken: true,
         };
         let reservation = Reservation { id: payment.id.clone(), key: access.key, amount, budget: access.budget };
-        match ledger.reserve(reservation).await {
-            Ok(Ok(())) => Ok(payment),
-            Ok(Err(over)) => {
-                payment.taken = false;
-                Err(ModelFault::OverBudget(over.to_string()))
-            }
-            Err(fault) => {
-                payment.taken = false;
-                Err(ModelFault::Port(fault))
-            }
-        }
+        let refused = match ledger.reserve(reservation).await {
+            Ok(Ok(())) => return Ok(payment),
+            Ok(Err(over)) => ModelFault::OverBudget(over.to_string()),
+            Err(fault) => ModelFault::Port(fault),
+        };
+        payment.taken = false;
+        Err(refused)
     }
 
     /// The provider's answer is there in full. Without a report it is settled by estimate.
