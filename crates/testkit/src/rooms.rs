@@ -141,10 +141,6 @@ impl Workspaces for ScriptedWorkspaces {
         ready(self.called("discard", task))
     }
 
-    fn restore(&self, _: Repository, task: TaskId, _: CommitId) -> BoxFuture<'_, Result<(), Fault>> {
-        ready(self.called("restore", task))
-    }
-
     fn purge(&self, _: Repository, task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         ready(self.called("purge", task))
     }

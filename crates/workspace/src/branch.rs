@@ -70,15 +70,6 @@ impl Home {
         })
     }
 
-    pub fn restore(&self, repository: &Repository, task: TaskId, head: &CommitId) -> Result<(), Fault> {
-        let source = Source::find(&repository.path)?;
-        self.alone(&source.common_dir, || {
-            let store = self.store(&repository.id)?;
-            let desk = Desk::new(&store, &source, Identity::overnight(), format!("overnight: restore {task}"))?;
-            put_branch(&desk, Gift { task, head, commit: head })
-        })
-    }
-
     pub fn discard(&self, repository: &Repository, task: TaskId) -> Result<(), Fault> {
         for parent in [self.workspaces(), self.checkouts()] {
             for place in read_dir(&parent)? {

@@ -161,10 +161,6 @@ impl Port for Workspaces {
         self.run(move |home| home.discard(&repository, task))
     }
 
-    fn restore(&self, repository: Repository, task: TaskId, head: CommitId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.run(move |home| home.restore(&repository, task, &head))
-    }
-
     fn purge(&self, repository: Repository, task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         self.run(move |home| home.purge(&repository, task))
     }

@@ -178,10 +178,6 @@ impl Workspaces for Directories {
         done(Ok(()))
     }
 
-    fn restore(&self, _: Repository, _: TaskId, _: CommitId) -> BoxFuture<'_, Result<(), Fault>> {
-        done(Ok(()))
-    }
-
     fn purge(&self, _: Repository, _: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         done(Ok(()))
     }

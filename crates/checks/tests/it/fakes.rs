@@ -178,9 +178,6 @@ impl Workspaces for Trees {
     fn discard(&self, _: Repository, _: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         unused("discard")
     }
-    fn restore(&self, _: Repository, _: TaskId, _: CommitId) -> BoxFuture<'_, Result<(), Fault>> {
-        unused("restore")
-    }
     fn purge(&self, _: Repository, _: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
         unused("purge")
     }

@@ -248,9 +248,6 @@ pub trait Workspaces: Send + Sync {
     /// Snapshots stay in the private store.
     fn discard(&self, repository: Repository, task: TaskId) -> BoxFuture<'_, Result<(), Fault>>;
 
-    /// Puts the branch `overnight/T-12` back at `head`.
-    fn restore(&self, repository: Repository, task: TaskId, head: CommitId) -> BoxFuture<'_, Result<(), Fault>>;
-
     /// Forgets the task's snapshots too.
     fn purge(&self, repository: Repository, task: TaskId) -> BoxFuture<'_, Result<(), Fault>>;
 }

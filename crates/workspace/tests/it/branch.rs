@@ -50,7 +50,7 @@ async fn pulling_into_a_dirty_tree_makes_the_branch_only() {
 }
 
 #[tokio::test]
-async fn discarding_leaves_no_trace_outside_the_store_and_restoring_brings_the_branch_back() {
+async fn discarding_leaves_no_trace_outside_the_store_and_pulling_brings_the_branch_back() {
     let ground = Ground::new();
     let origin = ground.resolve().await;
     let head = ground.change(&origin, |root| write(root, "a.txt", "changed\n")).await;
@@ -64,7 +64,7 @@ async fn discarding_leaves_no_trace_outside_the_store_and_restoring_brings_the_b
         assert_eq!(ground.head(), head);
     }
     git(&ground.repo, &["switch", "-q", "main"]);
-    ground.rooms.restore(origin.repository.clone(), TASK, head.clone()).await.unwrap();
+    ground.rooms.pull(ground.repo.clone(), origin.repository.clone(), TASK, head.clone()).await.unwrap();
     assert_eq!(git(&ground.repo, &["rev-parse", "overnight/T-12"]), head.as_str());
 
     ground.rooms.purge(origin.repository.clone(), TASK).await.unwrap();
@@ -81,7 +81,7 @@ async fn a_branch_with_the_users_own_commits_is_never_moved_or_removed() {
     ground.rooms.pull(ground.repo.clone(), origin.repository.clone(), TASK, head.clone()).await.unwrap();
     let mine = ground.commit("mine.txt", "mine\n");
     for fault in [
-        ground.rooms.restore(origin.repository.clone(), TASK, head.clone()).await.unwrap_err(),
+        ground.rooms.pull(ground.repo.clone(), origin.repository.clone(), TASK, head.clone()).await.unwrap_err(),
         ground.rooms.discard(origin.repository.clone(), TASK).await.unwrap_err(),
     ] {
         assert_eq!(fault.class, FaultClass::Conflict);
