@@ -18,8 +18,8 @@ Exit codes:
 const ABOUT: &str = "\
 Hand over a task, walk away, sign off a checked change.
 
-Overnight works on tasks in the background: an agent works in its own workspace, Overnight runs the checks on the exact
-commit, failures go back to the agent, and a green change waits for your sign-off. A daemon is started when none runs.
+An agent works on each task in a workspace of its own; Overnight runs the checks on the exact commit; failures go back to \
+the agent; a green change waits for your sign-off. A daemon in the background does the work, and is started when none runs. \
 State is in $OVERNIGHT_HOME (default: the XDG data directory).";
 
 const EXAMPLES: &str = "\

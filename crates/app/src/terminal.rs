@@ -4,10 +4,11 @@ use std::{
     borrow::Cow,
     env, fmt,
     io::{self, BufRead, IsTerminal, Write},
-    process,
+    process, thread,
 };
 
 use domain::{Fault, FaultClass};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How standard output is to be written to.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +144,22 @@ pub fn confirm(question: &str) -> bool {
 /// Whether a person can be asked: both ends are a terminal.
 pub fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// From now on Ctrl-C does this, and ends the process with 130.
+pub fn on_interrupt(last_words: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
+    let unheard = |error: io::Error| Fault::environment(format!("Ctrl-C cannot be heard: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(unheard)?;
+    let mut interrupts = {
+        let _inside = runtime.enter();
+        signal(SignalKind::interrupt()).map_err(unheard)?
+    };
+    thread::spawn(move || {
+        runtime.block_on(interrupts.recv());
+        last_words();
+        process::exit(130);
+    });
+    Ok(())
 }
 
 #[cfg(test)]

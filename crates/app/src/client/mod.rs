@@ -24,8 +24,10 @@ use crate::{
     home::Home,
 };
 
-/// How long the daemon may think about one request. Generous: handing over a large repository takes its time.
+/// How long the daemon may think about a request: to hand over a large repository takes its time.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long an onlooker waits, who only wants to know whether the daemon answers at all.
+const ONLOOKER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a stream may be silent; the daemon writes something every few seconds.
 const STREAM_PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait for a daemon that comes back, before a follower gives up.
@@ -51,17 +53,18 @@ pub struct Client {
     home: Home,
     absent: Absent,
     versions: Versions,
+    patience: Duration,
 }
 
 impl Client {
     /// Starts a daemon when none runs.
     pub fn new(home: Home) -> Self {
-        Self { home, absent: Absent::Start, versions: Versions::MustMatch }
+        Self { home, absent: Absent::Start, versions: Versions::MustMatch, patience: PATIENCE }
     }
 
-    /// Only looks at what is there, whatever its version.
+    /// Only looks at what is there, whatever its version, and not for long.
     pub fn onlooker(home: Home) -> Self {
-        Self { home, absent: Absent::Report, versions: Versions::MayDiffer }
+        Self { home, absent: Absent::Report, versions: Versions::MayDiffer, patience: ONLOOKER_PATIENCE }
     }
 
     pub fn home(&self) -> &Home {
@@ -69,7 +72,7 @@ impl Client {
     }
 
     pub fn get(&self, path: &str) -> Result<Answer, Fault> {
-        self.send(&Request { method: "GET", path: &rooted(path), ..EMPTY })
+        self.send(&Request { path: &rooted(path), ..self.request() })
     }
 
     pub fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Fault> {
@@ -81,17 +84,18 @@ impl Client {
         let key = uuid::Uuid::now_v7().to_string();
         let body = write_json(body)?;
         let path = rooted(path);
-        let request = Request { method: "POST", path: &path, body: Some(&body), idempotency_key: Some(&key), ..EMPTY };
+        let request =
+            Request { method: "POST", path: &path, body: Some(&body), idempotency_key: Some(&key), ..self.request() };
         self.body(self.send(&request)?)
     }
 
     pub fn put(&self, path: &str, body: &impl Serialize) -> Result<Vec<u8>, Fault> {
         let body = write_json(body)?;
-        self.body(self.send(&Request { method: "PUT", path: &rooted(path), body: Some(&body), ..EMPTY })?)
+        self.body(self.send(&Request { method: "PUT", path: &rooted(path), body: Some(&body), ..self.request() })?)
     }
 
     pub fn delete(&self, path: &str) -> Result<Vec<u8>, Fault> {
-        self.body(self.send(&Request { method: "DELETE", path: &rooted(path), ..EMPTY })?)
+        self.body(self.send(&Request { method: "DELETE", path: &rooted(path), ..self.request() })?)
     }
 
     /// Follows a stream of events from `after` on (empty: from its start), over broken connections and daemons that die.
@@ -104,6 +108,17 @@ impl Client {
     /// The whole body of an answer.
     pub fn body(&self, answer: Answer) -> Result<Vec<u8>, Fault> {
         answer.into_bytes().map_err(|error| self.went_away(&error))
+    }
+
+    fn request(&self) -> Request<'static> {
+        Request {
+            method: "GET",
+            path: "/",
+            body: None,
+            idempotency_key: None,
+            events_after: None,
+            patience: self.patience,
+        }
     }
 
     /// One exchange. A daemon that is not there or goes away before it answers is started (again) once.
@@ -179,9 +194,6 @@ impl Client {
     }
 }
 
-const EMPTY: Request<'static> =
-    Request { method: "GET", path: "/", body: None, idempotency_key: None, events_after: None, patience: PATIENCE };
-
 fn rooted(path: &str) -> String {
     format!("/api/v1/{path}")
 }
@@ -248,7 +260,12 @@ impl Stream<'_> {
     }
 
     fn connect(&mut self) -> Result<(), Fault> {
-        let request = Request { path: &self.path, events_after: Some(&self.last), patience: STREAM_PATIENCE, ..EMPTY };
+        let request = Request {
+            path: &self.path,
+            events_after: Some(&self.last),
+            patience: STREAM_PATIENCE,
+            ..self.client.request()
+        };
         self.body = Some(self.client.send(&request)?.into_body());
         Ok(())
     }
@@ -275,4 +292,39 @@ pub fn for_each_line(answer: Answer, mut each: impl FnMut(&[u8])) -> io::Result<
         line.clear();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_does_not_answer_is_told_with_the_end_of_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path()).unwrap();
+        std::fs::write(home.log_file(), "the last thing it did\n").unwrap();
+        // Connections are taken by the kernel, and nobody ever reads them.
+        let _silent = UnixListener::bind(home.socket()).unwrap();
+        let _lock = lock::Lock::take(&home, Duration::ZERO).unwrap();
+        let client = Client { patience: Duration::from_millis(20), ..Client::new(home) };
+        let fault = client.get("tasks").unwrap_err();
+        assert!(fault.what.contains(&format!("process {}", std::process::id())), "{fault}");
+        assert!(fault.what.contains("has not answered") && fault.what.contains("the last thing it did"), "{fault}");
+        assert!(fault.hint.unwrap().contains("overnight daemon stop"));
+    }
+
+    #[test]
+    fn an_onlooker_starts_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let fault = Client::onlooker(Home::at(dir.path()).unwrap()).get("status").unwrap_err();
+        assert!(fault.what.contains("no daemon runs"), "{fault}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn queries_are_escaped() {
+        assert_eq!(escape("/a b/ü&c=1"), "/a%20b/%C3%BC%26c%3D1");
+    }
 }

@@ -133,6 +133,11 @@ pub fn budget(budget: &Budget) -> String {
     if limits.is_empty() { "no limit".to_owned() } else { limits.join(", ") }
 }
 
+/// `1 turn`, `2 turns`.
+pub fn counted(number: u32, what: &str) -> String {
+    format!("{} {what}{}", grouped(number.into()), if number == 1 { "" } else { "s" })
+}
+
 /// Digits in groups of three.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -63,6 +63,12 @@ fn read_key(provider: Provider) -> Result<Option<String>, Fault> {
         terminal::print_error(&format!("key for {} (not shown): ", provider.word()));
         let usual = tcgetattr(&stdin).map_err(|error| unreadable(error.into()))?;
         let mut silent = usual.clone();
+        let mended = usual.clone();
+        terminal::on_interrupt(move || {
+            // A terminal that stays silent would be worse than this going unsaid.
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &mended);
+            terminal::print_error("\n");
+        })?;
         silent.local_modes.remove(LocalModes::ECHO);
         tcsetattr(&stdin, OptionalActions::Flush, &silent).map_err(|error| unreadable(error.into()))?;
         let read = stdin.lock().read_line(&mut key);

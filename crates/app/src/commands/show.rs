@@ -107,7 +107,10 @@ impl<'a> Page<'a> {
         self.field("agent", &format!("{}{model}{walls}", summary.agent));
         let limit = brief.budget.as_ref().map(|budget| console::budget(&budget.0));
         let limit = limit.map_or_else(String::new, |limit| format!("   (of {limit})"));
-        self.field("spent", &format!("{} · {} rounds{limit}", console::spend(&task.spend), task.rounds));
+        self.field(
+            "spent",
+            &format!("{} · {}{limit}", console::spend(&task.spend), console::counted(task.rounds, "round")),
+        );
         let asked = format!("by {}, {} ago", task.submitted_by, console::age(summary.submitted_at));
         self.field("asked for", &asked);
         if let Some(since) = summary.overdue_since {
@@ -123,19 +126,21 @@ impl<'a> Page<'a> {
         let status = attempt.status.replace('_', " ");
         self.heading(&format!("{number}: {status}"));
         self.field("why", attempt.why.as_deref().unwrap_or_default());
-        let turns = format!(
-            "{} turns, {} corrections, {} of work",
-            attempt.turns,
-            attempt.corrections,
-            console::length(attempt.worked_s)
-        );
+        let turns = console::counted(attempt.turns, "turn");
+        let corrections = console::counted(attempt.corrections, "correction");
+        let turns = format!("{turns}, {corrections}, {} of work", console::length(attempt.worked_s));
         self.field("so far", &turns);
         self.field("plan", attempt.plan.as_deref().unwrap_or_default());
         self.field("says", attempt.summary.as_deref().unwrap_or_default());
         if let Some(snapshot) = &attempt.snapshot {
             let stat = snapshot.stat;
-            let change =
-                format!("{} · {} files, +{} −{}", snapshot.commit.short(), stat.files, stat.added, stat.deleted);
+            let change = format!(
+                "{} · {}, +{} −{}",
+                snapshot.commit.short(),
+                console::counted(stat.files, "file"),
+                stat.added,
+                stat.deleted
+            );
             self.field("change", &change);
         }
         if let Some(judgement) = &attempt.judgement {

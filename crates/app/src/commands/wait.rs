@@ -1,7 +1,6 @@
 //! Waiting with a person: live progress until something is wanted of them or the task has ended. Ctrl-C only ends the waiting.
 
 use std::{
-    process,
     sync::mpsc::{self, RecvTimeoutError, Sender},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -16,7 +15,7 @@ use domain::{
     task::Outcome,
 };
 
-use super::{Context, console};
+use super::{Context, console, show};
 use crate::{
     Exit,
     client::{Client, of_task, read_json},
@@ -30,8 +29,12 @@ pub fn wait(context: &Context, task: TaskId) -> Result<Exit, Fault> {
     let line = StatusLine::start(context.screen, context.form);
     let last = watch(&context.client, task, |summary| line.show(summary))?;
     line.end();
+    let judged_badly = last.outcome.is_none() && last.verdict.is_some_and(|verdict| verdict != Verdict::Green);
     match context.form {
         Form::Json => context.print_json(&context.client.body(context.client.get(&of_task(task, ""))?)?),
+        Form::Text if judged_badly => {
+            terminal::print(&show::Page::evidence(&context.screen, &context.client.get_json(&of_task(task, ""))?));
+        }
         Form::Text => terminal::print(&told(&context.screen, &last)),
     }
     if let Some(head) = &last.head {
@@ -97,21 +100,11 @@ pub fn exit(task: &Summary) -> Exit {
 
 /// From now on Ctrl-C says that the task goes on, and ends the process with 130.
 pub fn on_interrupt(task: TaskId) -> Result<(), Fault> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    let runtime = runtime.map_err(|error| Fault::environment(format!("signals cannot be heard: {error}")))?;
-    let heard = {
-        let _guard = runtime.enter();
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
-    };
-    let mut heard = heard.map_err(|error| Fault::environment(format!("signals cannot be heard: {error}")))?;
-    thread::spawn(move || {
-        runtime.block_on(heard.recv());
+    terminal::on_interrupt(move || {
         terminal::print_error(&format!(
             "\n{task} goes on without you: `overnight logs -f {task}` follows it, `overnight cancel {task}` ends it\n"
         ));
-        process::exit(130);
-    });
-    Ok(())
+    })
 }
 
 /// Progress for a person: one line that changes on a terminal, a line per change elsewhere, nothing in JSON.

@@ -11,3 +11,4 @@ mod demo;
 mod harness;
 mod main_job;
 mod model;
+mod odd_places;
