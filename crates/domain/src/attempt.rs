@@ -139,6 +139,21 @@ pub enum Conclusion {
     Stopped,
 }
 
+/// An open request to a person within an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked<'a> {
+    pub request: RequestId,
+    pub what: AskedFor<'a>,
+    pub since: Timestamp,
+    pub reminders: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedFor<'a> {
+    Answer { question: &'a str, choices: &'a [String] },
+    PlanApproval { plan: &'a str },
+}
+
 impl AttemptStatus {
     /// Whether nothing more happens by itself.
     pub fn is_settled(&self) -> bool {
@@ -151,6 +166,96 @@ impl AttemptStatus {
             | Self::AwaitingAnswer { .. }
             | Self::AwaitingPlan { .. }
             | Self::Resting { .. } => false,
+        }
+    }
+
+    /// Whether there is something for a person to decide about: a candidate, or an attempt that needs help.
+    pub fn is_decidable(&self) -> bool {
+        match self {
+            Self::Ready | Self::HandedBack { .. } => true,
+            Self::Preparing { .. }
+            | Self::Turning { .. }
+            | Self::Snapshotting { .. }
+            | Self::Checking { .. }
+            | Self::AwaitingAnswer { .. }
+            | Self::AwaitingPlan { .. }
+            | Self::Resting { .. }
+            | Self::Concluded { .. } => false,
+        }
+    }
+
+    /// Why a person is needed; `None` when nothing is wrong.
+    pub fn problem(&self) -> Option<&str> {
+        match self {
+            Self::HandedBack { why } => Some(why),
+            Self::Preparing { .. }
+            | Self::Turning { .. }
+            | Self::Snapshotting { .. }
+            | Self::Checking { .. }
+            | Self::AwaitingAnswer { .. }
+            | Self::AwaitingPlan { .. }
+            | Self::Resting { .. }
+            | Self::Ready
+            | Self::Concluded { .. } => None,
+        }
+    }
+
+    pub fn conclusion(&self) -> Option<&Conclusion> {
+        match self {
+            Self::Concluded { conclusion } => Some(conclusion),
+            Self::Preparing { .. }
+            | Self::Turning { .. }
+            | Self::Snapshotting { .. }
+            | Self::Checking { .. }
+            | Self::AwaitingAnswer { .. }
+            | Self::AwaitingPlan { .. }
+            | Self::Resting { .. }
+            | Self::Ready
+            | Self::HandedBack { .. } => None,
+        }
+    }
+
+    /// What a person is asked within the attempt.
+    pub fn asked(&self) -> Option<Asked<'_>> {
+        match self {
+            Self::AwaitingAnswer { request, question, choices, since, reminders } => {
+                let what = AskedFor::Answer { question, choices };
+                Some(Asked { request: *request, what, since: *since, reminders: *reminders })
+            }
+            Self::AwaitingPlan { request, plan, since, reminders } => {
+                let what = AskedFor::PlanApproval { plan };
+                Some(Asked { request: *request, what, since: *since, reminders: *reminders })
+            }
+            Self::Preparing { .. }
+            | Self::Turning { .. }
+            | Self::Snapshotting { .. }
+            | Self::Checking { .. }
+            | Self::Resting { .. }
+            | Self::Ready
+            | Self::HandedBack { .. }
+            | Self::Concluded { .. } => None,
+        }
+    }
+
+    /// Counts a reminder of this request. `None`: it is not open here.
+    pub fn remind(&mut self, asked: RequestId) -> Option<u32> {
+        match self {
+            Self::AwaitingAnswer { request, reminders, .. } | Self::AwaitingPlan { request, reminders, .. }
+                if *request == asked =>
+            {
+                *reminders = reminders.saturating_add(1);
+                Some(*reminders)
+            }
+            Self::AwaitingAnswer { .. }
+            | Self::AwaitingPlan { .. }
+            | Self::Preparing { .. }
+            | Self::Turning { .. }
+            | Self::Snapshotting { .. }
+            | Self::Checking { .. }
+            | Self::Resting { .. }
+            | Self::Ready
+            | Self::HandedBack { .. }
+            | Self::Concluded { .. } => None,
         }
     }
 

@@ -1,7 +1,5 @@
 //! Checks and what they say: the judging commands, their results, and the verdict made of them.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 /// A judging command, run by Overnight on an exact commit.
@@ -50,24 +48,6 @@ pub enum TestStatus {
     Passed,
     Failed,
     Skipped,
-}
-
-/// Named results of one execution of a check; empty when its output names no tests.
-pub type TestResults = BTreeMap<String, TestStatus>;
-
-/// One located message from a check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Diagnostic {
-    pub check: String,
-    /// Relative to the root of the checkout.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line: Option<u32>,
-    /// The test it belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test: Option<String>,
-    pub message: String,
 }
 
 /// How one execution of a check ended.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    attempt::{Attempt, AttemptStatus},
+    attempt::{Asked, AskedFor, Attempt},
     check::{Risk, Verdict},
     ids::{AttemptNo, CommitId, RequestId, TaskId},
     task::{Outcome, Review, Status, Task},
@@ -169,21 +169,12 @@ impl Task {
 }
 
 fn attempt_need(attempt: &Attempt) -> Option<Need> {
-    let (request, since, reminders, wanted) = match &attempt.status {
-        AttemptStatus::AwaitingAnswer { request, question, choices, since, reminders } => {
-            (request, since, reminders, Wanted::Answer { question: question.clone(), choices: choices.clone() })
+    let Asked { request, what, since, reminders } = attempt.status.asked()?;
+    let wanted = match what {
+        AskedFor::Answer { question, choices } => {
+            Wanted::Answer { question: question.to_owned(), choices: choices.to_vec() }
         }
-        AttemptStatus::AwaitingPlan { request, plan, since, reminders } => {
-            (request, since, reminders, Wanted::Plan { plan: plan.clone() })
-        }
-        AttemptStatus::Preparing { .. }
-        | AttemptStatus::Turning { .. }
-        | AttemptStatus::Snapshotting { .. }
-        | AttemptStatus::Checking { .. }
-        | AttemptStatus::Resting { .. }
-        | AttemptStatus::Ready
-        | AttemptStatus::HandedBack { .. }
-        | AttemptStatus::Concluded { .. } => return None,
+        AskedFor::PlanApproval { plan } => Wanted::Plan { plan: plan.to_owned() },
     };
-    Some(Need { request: *request, attempt: attempt.no, since: *since, reminders: *reminders, wanted })
+    Some(Need { request, attempt: attempt.no, since, reminders, wanted })
 }

@@ -4,7 +4,7 @@
 use super::{Stepper, accepted, refused};
 use crate::{
     Fault,
-    attempt::{AttemptStatus, NextTurn, Stopping},
+    attempt::{AskedFor, AttemptStatus, NextTurn, Stopping},
     command::Command,
     event::Receipt,
     ids::{AttemptNo, CommentId, RequestId},
@@ -86,20 +86,9 @@ impl Stepper<'_> {
     }
 
     pub(super) fn question_answered(&mut self, request: RequestId, answer: &str) -> Receipt {
-        let asked = self.task.attempts.iter().find_map(|attempt| match &attempt.status {
-            AttemptStatus::AwaitingAnswer { request: open, question, .. } if *open == request => {
-                Some((attempt.no, question.clone()))
-            }
-            AttemptStatus::AwaitingAnswer { .. }
-            | AttemptStatus::Preparing { .. }
-            | AttemptStatus::Turning { .. }
-            | AttemptStatus::Snapshotting { .. }
-            | AttemptStatus::Checking { .. }
-            | AttemptStatus::AwaitingPlan { .. }
-            | AttemptStatus::Resting { .. }
-            | AttemptStatus::Ready
-            | AttemptStatus::HandedBack { .. }
-            | AttemptStatus::Concluded { .. } => None,
+        let asked = self.asked(request).and_then(|(no, what)| match what {
+            AskedFor::Answer { question, .. } => Some((no, question.to_owned())),
+            AskedFor::PlanApproval { .. } => None,
         });
         let Some((no, question)) = asked else { return refused(self.no_such_request(request)) };
         self.close_request(request);
@@ -109,22 +98,18 @@ impl Stepper<'_> {
         accepted(format!("answered; attempt {no} goes on"))
     }
 
+    /// The attempt in which this request is open, and what it asks for.
+    fn asked(&self, request: RequestId) -> Option<(AttemptNo, AskedFor<'_>)> {
+        let attempts = self.task.attempts.iter();
+        let mut open = attempts.filter_map(|attempt| attempt.status.asked().map(|asked| (attempt.no, asked)));
+        open.find(|(_, asked)| asked.request == request).map(|(no, asked)| (no, asked.what))
+    }
+
     fn planned(&self, request: RequestId) -> Option<(AttemptNo, String)> {
-        self.task.attempts.iter().find_map(|attempt| match &attempt.status {
-            AttemptStatus::AwaitingPlan { request: open, plan, .. } if *open == request => {
-                Some((attempt.no, plan.clone()))
-            }
-            AttemptStatus::AwaitingPlan { .. }
-            | AttemptStatus::AwaitingAnswer { .. }
-            | AttemptStatus::Preparing { .. }
-            | AttemptStatus::Turning { .. }
-            | AttemptStatus::Snapshotting { .. }
-            | AttemptStatus::Checking { .. }
-            | AttemptStatus::Resting { .. }
-            | AttemptStatus::Ready
-            | AttemptStatus::HandedBack { .. }
-            | AttemptStatus::Concluded { .. } => None,
-        })
+        match self.asked(request)? {
+            (no, AskedFor::PlanApproval { plan }) => Some((no, plan.to_owned())),
+            (_, AskedFor::Answer { .. }) => None,
+        }
     }
 
     pub(super) fn plan_approved(&mut self, request: RequestId) -> Receipt {

@@ -2,7 +2,7 @@
 
 use super::{Stepper, closing::CleanUp};
 use crate::{
-    attempt::{Attempt, AttemptStatus, Conclusion},
+    attempt::{Attempt, Conclusion},
     check::{Risk, Verdict},
     ids::{AttemptNo, CommitId},
     task::{Outcome, Review, Status},
@@ -11,17 +11,7 @@ use crate::{
 impl Attempt {
     /// What can be approved of this attempt: its last snapshot, unless that changes nothing.
     pub fn head(&self) -> Option<&CommitId> {
-        let decidable = match &self.status {
-            AttemptStatus::Ready | AttemptStatus::HandedBack { .. } => true,
-            AttemptStatus::Preparing { .. }
-            | AttemptStatus::Turning { .. }
-            | AttemptStatus::Snapshotting { .. }
-            | AttemptStatus::Checking { .. }
-            | AttemptStatus::AwaitingAnswer { .. }
-            | AttemptStatus::AwaitingPlan { .. }
-            | AttemptStatus::Resting { .. }
-            | AttemptStatus::Concluded { .. } => false,
-        };
+        let decidable = self.status.is_decidable();
         self.snapshot.as_ref().filter(|snapshot| decidable && !snapshot.empty).map(|snapshot| &snapshot.commit)
     }
 
@@ -30,21 +20,6 @@ impl Attempt {
         match &self.judged {
             Some(judged) => judged.risks.clone(),
             None => vec![Risk::NotGreen],
-        }
-    }
-
-    fn problem(&self) -> Option<String> {
-        match &self.status {
-            AttemptStatus::HandedBack { why } => Some(why.clone()),
-            AttemptStatus::Preparing { .. }
-            | AttemptStatus::Turning { .. }
-            | AttemptStatus::Snapshotting { .. }
-            | AttemptStatus::Checking { .. }
-            | AttemptStatus::AwaitingAnswer { .. }
-            | AttemptStatus::AwaitingPlan { .. }
-            | AttemptStatus::Resting { .. }
-            | AttemptStatus::Ready
-            | AttemptStatus::Concluded { .. } => None,
         }
     }
 
@@ -58,7 +33,7 @@ impl Attempt {
         };
         let stat = self.snapshot.as_ref().map(|snapshot| snapshot.stat).unwrap_or_default();
         let lines = stat.added.saturating_add(stat.deleted);
-        (self.problem().is_some(), self.head().is_none(), verdict, lines, self.no)
+        (self.status.problem().is_some(), self.head().is_none(), verdict, lines, self.no)
     }
 }
 
@@ -78,23 +53,10 @@ impl Stepper<'_> {
 
     fn all_settled(&mut self) {
         let best = self.best();
-        let ready = best.and_then(|no| self.task.attempt(no)).is_some_and(|attempt| attempt.problem().is_none());
-        let report = self.task.attempts.iter().find_map(|attempt| match &attempt.status {
-            AttemptStatus::Concluded { conclusion: Conclusion::Reported { report } } => {
-                Some((attempt.no, report.clone()))
-            }
-            AttemptStatus::Concluded {
-                conclusion: Conclusion::NothingToDo { .. } | Conclusion::Failed { .. } | Conclusion::Stopped,
-            }
-            | AttemptStatus::Preparing { .. }
-            | AttemptStatus::Turning { .. }
-            | AttemptStatus::Snapshotting { .. }
-            | AttemptStatus::Checking { .. }
-            | AttemptStatus::AwaitingAnswer { .. }
-            | AttemptStatus::AwaitingPlan { .. }
-            | AttemptStatus::Resting { .. }
-            | AttemptStatus::Ready
-            | AttemptStatus::HandedBack { .. } => None,
+        let ready = best.and_then(|no| self.task.attempt(no)).is_some_and(|attempt| attempt.status.problem().is_none());
+        let report = self.task.attempts.iter().find_map(|attempt| match attempt.status.conclusion() {
+            Some(Conclusion::Reported { report }) => Some((attempt.no, report.clone())),
+            Some(Conclusion::NothingToDo { .. } | Conclusion::Failed { .. } | Conclusion::Stopped) | None => None,
         });
         match (best, report) {
             (Some(no), _) if ready => self.await_review(no, None),
@@ -109,29 +71,17 @@ impl Stepper<'_> {
 
     /// The attempt to put before a person, if any has something to decide about or needs help.
     pub(super) fn best(&self) -> Option<AttemptNo> {
-        let decidable = self.task.attempts.iter().filter(|attempt| match &attempt.status {
-            AttemptStatus::Ready | AttemptStatus::HandedBack { .. } => true,
-            AttemptStatus::Preparing { .. }
-            | AttemptStatus::Turning { .. }
-            | AttemptStatus::Snapshotting { .. }
-            | AttemptStatus::Checking { .. }
-            | AttemptStatus::AwaitingAnswer { .. }
-            | AttemptStatus::AwaitingPlan { .. }
-            | AttemptStatus::Resting { .. }
-            | AttemptStatus::Concluded { .. } => false,
-        });
+        let decidable = self.task.attempts.iter().filter(|attempt| attempt.status.is_decidable());
         decidable.min_by_key(|attempt| attempt.rank()).map(|attempt| attempt.no)
     }
 
     fn undecidable_outcome(&self) -> Outcome {
         let mut failure = None;
         for attempt in &self.task.attempts {
-            if let AttemptStatus::Concluded { conclusion } = &attempt.status {
-                match conclusion {
-                    Conclusion::NothingToDo { summary } => return Outcome::NothingToDo { summary: summary.clone() },
-                    Conclusion::Failed { why } => failure = Some(why.clone()),
-                    Conclusion::Reported { .. } | Conclusion::Stopped => {}
-                }
+            match attempt.status.conclusion() {
+                Some(Conclusion::NothingToDo { summary }) => return Outcome::NothingToDo { summary: summary.clone() },
+                Some(Conclusion::Failed { why }) => failure = Some(why.clone()),
+                Some(Conclusion::Reported { .. } | Conclusion::Stopped) | None => {}
             }
         }
         Outcome::Failed { why: failure.unwrap_or_else(|| "every attempt was stopped".to_owned()) }
@@ -141,7 +91,7 @@ impl Stepper<'_> {
     pub(super) fn await_review(&mut self, no: AttemptNo, problem: Option<String>) {
         let Some(attempt) = self.task.attempt(no) else { return };
         let (head, risks) = (attempt.head().cloned(), attempt.risks());
-        let problem = problem.or_else(|| attempt.problem());
+        let problem = problem.or_else(|| attempt.status.problem().map(str::to_owned));
         let request = self.ask_person();
         let review = Review { request, attempt: no, head, risks, problem, since: self.at, reminders: 0 };
         self.task.status = Status::AwaitingReview(review);

@@ -102,33 +102,18 @@ impl Stepper<'_> {
 
     fn remind(&mut self, request: RequestId) -> Receipt {
         let reminders = match &mut self.task.status {
-            Status::AwaitingReview(review) if review.request == request => Some(&mut review.reminders),
+            Status::AwaitingReview(review) if review.request == request => {
+                review.reminders = review.reminders.saturating_add(1);
+                Some(review.reminders)
+            }
             Status::AwaitingReview(_)
             | Status::Working
             | Status::Landing(_)
             | Status::Closing { .. }
-            | Status::Ended { .. } => self.task.attempts.iter_mut().find_map(|attempt| match &mut attempt.status {
-                AttemptStatus::AwaitingAnswer { request: asked, reminders, .. }
-                | AttemptStatus::AwaitingPlan { request: asked, reminders, .. }
-                    if *asked == request =>
-                {
-                    Some(reminders)
-                }
-                AttemptStatus::AwaitingAnswer { .. }
-                | AttemptStatus::AwaitingPlan { .. }
-                | AttemptStatus::Preparing { .. }
-                | AttemptStatus::Turning { .. }
-                | AttemptStatus::Snapshotting { .. }
-                | AttemptStatus::Checking { .. }
-                | AttemptStatus::Resting { .. }
-                | AttemptStatus::Ready
-                | AttemptStatus::HandedBack { .. }
-                | AttemptStatus::Concluded { .. } => None,
-            }),
+            | Status::Ended { .. } => self.task.attempts.iter_mut().find_map(|attempt| attempt.status.remind(request)),
         };
         let Some(reminders) = reminders else { return late() };
-        *reminders = reminders.saturating_add(1);
-        let distance = REMIND_AFTER * (*reminders).clamp(1, 7) as i32;
+        let distance = REMIND_AFTER * reminders.clamp(1, 7) as i32;
         self.set_timer(Timer::Person(request), distance);
         accepted("a person was reminded")
     }
