@@ -15,7 +15,7 @@ use sandbox::Sandboxes;
 use store::Store;
 use workspace::Workspaces;
 
-use crate::home::Home;
+use crate::{config::Config, home::Home};
 
 /// The machine's clock.
 #[derive(Debug)]
@@ -31,10 +31,19 @@ impl Clock for SystemClock {
 ///
 /// Errors: the first room that cannot be had, told by that room.
 pub async fn start(home: &Home) -> Result<(Handle, Engine), Fault> {
-    Engine::start(Options::default(), ports(home)?).await
+    let limits = Config::read(home.path())?.limits;
+    let usual = Options::default();
+    let options = Options {
+        turns: limits.turns.or(usual.turns),
+        judgements: limits.checks.or(usual.judgements),
+        disk: limits.disk.or(usual.disk),
+        ..usual
+    };
+    let ports = ports(home, options.judgements)?;
+    Engine::start(options, ports).await
 }
 
-fn ports(home: &Home) -> Result<Ports, Fault> {
+fn ports(home: &Home, checks_at_once: usize) -> Result<Ports, Fault> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let home = home.path().to_owned();
     // First: a home that is damaged or too new is touched by nobody else.
@@ -42,7 +51,10 @@ fn ports(home: &Home) -> Result<Ports, Fault> {
     // No sandbox may see this home, wherever it is: other tasks' work, the keys, the daemon's socket.
     let sandboxes = Sandboxes::start(sandbox::Options { hidden: vec![home.clone()], ..sandbox::Options::from_env() })?;
     let workspaces = Workspaces::open(workspace::Options { home })?;
-    let checks = checks::Options::new(workspaces.clone(), sandboxes.clone(), store.clone(), store.clone());
+    let checks = checks::Options {
+        parallel: Some(checks_at_once),
+        ..checks::Options::new(workspaces.clone(), sandboxes.clone(), store.clone(), store.clone())
+    };
     Ok(Ports {
         store: store.clone(),
         blobs: store.clone(),

@@ -10,6 +10,7 @@ use std::{
 
 use api::Stop;
 use domain::{Fault, ports::model::Credentials};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
@@ -78,6 +79,7 @@ fn live(home: &Home, handover: Duration, ready: impl FnOnce() -> io::Result<()>)
     // Kept to the very end: whoever waits for it knows that this process writes nothing more.
     let lock = Lock::take(home, handover)?;
     start_log();
+    raise_open_files();
     // A work tree or mount that someone stood in must not be held for days.
     env::set_current_dir(home.path())
         .map_err(|error| Fault::environment(format!("{} cannot be entered: {error}", home.path().display())))?;
@@ -90,6 +92,15 @@ fn live(home: &Home, handover: Duration, ready: impl FnOnce() -> io::Result<()>)
     // Blocking work that is left (reads of a slow disk) has nothing more to say.
     runtime.shutdown_timeout(Duration::from_secs(1));
     lived
+}
+
+/// Every running command takes some descriptors; the usual soft limit of 1,024 is for programs that use `select`.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files could not be raised; hundreds of tasks at once may meet it");
+    }
 }
 
 fn start_log() {
