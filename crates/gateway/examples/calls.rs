@@ -186,7 +186,7 @@ async fn secure(options: Options) -> Result<(), Problem> {
     let refused = ask(model(&gateway, "https://127.0.0.1:9".to_owned())?.as_ref(), &messages(1)).await;
     println!(
         "the first secure call: {} KB, {:?} ({})",
-        status("VmRSS")? - before,
+        status("VmRSS")?.saturating_sub(before),
         begin.elapsed(),
         refused.err().map(|err| err.to_string()).unwrap_or_default()
     );

@@ -135,7 +135,10 @@ impl Stage {
             Ok(reply) => reply,
             Err(why) => return Ok(refuse(entry, dialect, StatusCode::BAD_REQUEST, ("invalid_request_error", &why))),
         };
-        tokio::time::sleep(Duration::from_millis(reply.latency_ms.unwrap_or(self.script.latency_ms))).await;
+        // A sleep of no length lasts until the timer's next tick, a millisecond.
+        if let latency @ 1.. = reply.latency_ms.unwrap_or(self.script.latency_ms) {
+            tokio::time::sleep(Duration::from_millis(latency)).await;
+        }
         let playing = Playing {
             dialect,
             model: &ask.model,
