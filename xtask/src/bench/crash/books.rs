@@ -112,7 +112,7 @@ impl Books {
         let Some(Event::Submitted(submission)) = first else { return };
         let Some(conversation) = requests
             .iter()
-            .find(|request| submission.brief.goal.contains(&request.matched))
+            .find(|request| !request.matched.is_empty() && submission.brief.goal.contains(&request.matched))
             .map(|request| request.conversation.as_str())
         else {
             return;
