@@ -13,7 +13,8 @@ use tokio::sync::broadcast;
 
 use crate::{
     Ports,
-    embedded::{Core, Incoming},
+    embedded::Core,
+    incoming::{Incoming, News},
     perform::secrets_scope,
 };
 
@@ -44,13 +45,6 @@ pub struct Said {
     pub credentials: Credentials,
 }
 
-/// A committed event: where it stands, and of which task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct News {
-    pub position: u64,
-    pub task: TaskId,
-}
-
 /// A cheap handle on the running engine.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -64,7 +58,7 @@ impl Handle {
 
     /// Everything that can be read, read it here; write only through [`Handle::submit`] and [`Handle::say`].
     pub fn ports(&self) -> &Ports {
-        &self.core.ports
+        &self.core.site.ports
     }
 
     /// Positions of events as they are committed. A receiver that lags reads the journal from its last position.
@@ -74,7 +68,7 @@ impl Handle {
 
     /// Starts a task. Resolves once the submission is durable and its base is kept. `Err`: refused, nothing was started.
     pub async fn submit(&self, submit: Submit) -> Result<TaskId, Fault> {
-        let ports = &self.core.ports;
+        let ports = &self.core.site.ports;
         if let Some((task, _)) = ports.store.submitted(submit.dedup.clone()).await? {
             return Ok(task);
         }
@@ -106,7 +100,7 @@ impl Handle {
 
     /// Whether this installation can do what the brief asks for. Returns the model it would use.
     async fn acceptable(&self, submit: &Submit) -> Result<Option<String>, Fault> {
-        let (ports, brief) = (&self.core.ports, &submit.brief);
+        let (ports, brief) = (&self.core.site.ports, &submit.brief);
         if brief.goal.trim().is_empty() {
             return Err(Fault::input("the brief has no goal").hint("say in a sentence what is wanted"));
         }
@@ -139,7 +133,7 @@ impl Handle {
             return Err(Fault::bug(format!("{} is not for people to say", said.event.name())));
         }
         if !said.credentials.0.is_empty() && self.core.task(task).await?.model.is_some() {
-            self.core.ports.secrets.put(secrets_scope(task), said.credentials).await?;
+            self.core.site.ports.secrets.put(secrets_scope(task), said.credentials).await?;
         }
         let incoming =
             Incoming { dedup: format!("h-{}", said.dedup), actor: said.actor, via: said.via, event: said.event };

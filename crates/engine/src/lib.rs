@@ -6,8 +6,11 @@
 
 pub mod embedded;
 pub mod handle;
+mod incoming;
+mod interrupt;
 mod perform;
 pub mod ports;
 
 pub use handle::{Handle, Said, Submit};
+pub use incoming::News;
 pub use ports::Ports;

@@ -2,64 +2,40 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use domain::{
     Fault, FaultClass,
-    event::{Envelope, Event, Receipt, Submission},
-    ids::{Actor, CommandId, TaskId, Via},
-    ports::store::{Commit, CommitFault},
+    event::{Envelope, Receipt, Submission},
+    ids::{CommandId, TaskId},
+    ports::{
+        BoxFuture,
+        store::{Commit, CommitFault},
+    },
     step::{Decision, open, step},
     task::Task,
 };
-use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 
-use super::{
-    Options,
-    lanes::{Interrupt, Lanes, Origin, Queued},
-};
+use super::lanes::{Lanes, Queued};
 use crate::{
-    Ports,
-    handle::News,
-    perform::{Instructions, Lines},
+    incoming::{Incoming, News},
+    interrupt::Interrupt,
+    perform::{Driver, Origin, Site},
 };
-
-/// Who says what to a task, and under which key.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    pub dedup: String,
-    pub actor: Actor,
-    pub via: Via,
-    pub event: Event,
-}
-
-impl Incoming {
-    /// An event of the engine's own.
-    pub fn system(dedup: String, event: Event) -> Self {
-        Self { dedup, actor: Actor::System, via: Via::Engine, event }
-    }
-}
 
 /// The shared heart of the driver.
 #[derive(Debug)]
 pub(crate) struct Core {
-    pub options: Options,
-    pub ports: Ports,
+    /// What performers work with.
+    pub site: Site,
     pub news: broadcast::Sender<News>,
-    /// Rings when a timer earlier than those known was set.
+    /// Rings when timers were set.
     pub sooner: Notify,
-    pub turns: Semaphore,
-    pub judgements: Semaphore,
-    pub disk: Semaphore,
-    pub stopping: watch::Receiver<bool>,
-    pub lines: Lines,
-    pub instructions: Instructions,
     pub(super) lanes: Lanes,
-    number: AtomicU64,
+    /// Committed commands, to the workers.
+    orders: mpsc::UnboundedSender<(TaskId, Queued)>,
     fenced: watch::Sender<bool>,
     /// Live tasks by id. A cell leaves when its task has ended and nothing is in flight.
     cells: Mutex<HashMap<TaskId, Arc<Cell>>>,
@@ -72,53 +48,21 @@ struct Cell {
 }
 
 impl Core {
-    pub fn new(options: Options, ports: Ports, stopping: watch::Receiver<bool>) -> Arc<Self> {
+    pub fn new(site: Site, orders: mpsc::UnboundedSender<(TaskId, Queued)>) -> Arc<Self> {
         Arc::new(Self {
-            turns: Semaphore::new(options.turns.min(Semaphore::MAX_PERMITS)),
-            judgements: Semaphore::new(options.judgements.min(Semaphore::MAX_PERMITS)),
-            disk: Semaphore::new(options.disk.min(Semaphore::MAX_PERMITS)),
-            options,
-            ports,
+            site,
             news: broadcast::channel(4096).0,
             sooner: Notify::new(),
-            stopping,
-            lines: Lines::default(),
-            instructions: Instructions::default(),
             lanes: Lanes::default(),
-            number: AtomicU64::new(0),
+            orders,
             fenced: watch::channel(false).0,
             cells: Mutex::default(),
         })
     }
 
-    pub fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
-    }
-
-    /// Resolves once the engine is to stop.
-    pub async fn stopped(&self) {
-        let mut stopping = self.stopping.clone();
-        // An error means that the engine itself is gone, which is a stop too.
-        let _ = stopping.wait_for(|stop| *stop).await;
-    }
-
     pub async fn fenced(&self) {
         let mut fenced = self.fenced.subscribe();
         let _ = fenced.wait_for(|fenced| *fenced).await;
-    }
-
-    pub async fn drained(&self) {
-        self.lanes.drained().await;
-    }
-
-    /// Resolves when no attempt of this task has a command at work.
-    pub async fn attempts_quiet(&self, task: TaskId) {
-        self.lanes.others_quiet(task).await;
-    }
-
-    /// A number that no event of this life has had.
-    pub fn next_number(&self) -> u64 {
-        self.number.fetch_add(1, Ordering::Relaxed)
     }
 
     fn cell(&self, task: TaskId) -> Arc<Cell> {
@@ -129,16 +73,14 @@ impl Core {
     /// The task as it is now.
     pub async fn task(&self, id: TaskId) -> Result<Task, Fault> {
         let cell = self.cell(id);
-        let mut state = cell.state.lock().await;
-        let task = self.loaded(id, &mut state).await?.clone();
-        drop(state);
-        self.forget_if_ended(&task);
+        let task = self.loaded(id, &mut *cell.state.lock().await).await?.clone();
+        self.forget_if_ended(&task, cell);
         Ok(task)
     }
 
     async fn loaded<'a>(&self, id: TaskId, state: &'a mut Option<Task>) -> Result<&'a mut Task, Fault> {
         if state.is_none() {
-            *state = self.ports.store.task(id).await?;
+            *state = self.site.ports.store.task(id).await?;
         }
         state.as_mut().ok_or_else(|| {
             self.cells.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -146,20 +88,20 @@ impl Core {
         })
     }
 
-    fn forget_if_ended(&self, task: &Task) {
+    /// Frees an ended task's memory, unless somebody else is at its cell.
+    fn forget_if_ended(&self, task: &Task, cell: Arc<Cell>) {
         if task.is_ended() && task.in_flight.is_empty() {
-            self.cells.lock().unwrap_or_else(PoisonError::into_inner).remove(&task.id);
+            let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+            // Clones are handed out under this lock only: two are the map's and ours.
+            if Arc::strong_count(&cell) == 2 {
+                cells.remove(&task.id);
+            }
         }
     }
 
     /// Makes a task of a submission. Durable when it resolves.
-    pub async fn open(
-        self: &Arc<Self>,
-        id: TaskId,
-        incoming: Incoming,
-        submission: &Submission,
-    ) -> Result<TaskId, Fault> {
-        let at = self.ports.clock.now();
+    pub async fn open(&self, id: TaskId, incoming: Incoming, submission: &Submission) -> Result<TaskId, Fault> {
+        let at = self.site.ports.clock.now();
         let Incoming { dedup, actor, via, event } = incoming;
         let envelope = Envelope { seq: 1, at, dedup, actor, via, event };
         let (task, decision) = open(id, &envelope, submission);
@@ -181,7 +123,7 @@ impl Core {
     }
 
     /// Applies one event: step, commit, news, commands. A repeated key gets the first receipt.
-    pub async fn apply(self: &Arc<Self>, id: TaskId, incoming: Incoming) -> Result<Receipt, Fault> {
+    pub async fn apply(&self, id: TaskId, incoming: Incoming) -> Result<Receipt, Fault> {
         let cell = self.cell(id);
         let mut state = cell.state.lock().await;
         let before = self.loaded(id, &mut state).await?;
@@ -189,7 +131,7 @@ impl Core {
         let Incoming { dedup, actor, via, event } = incoming;
         let envelope = Envelope {
             seq: before.seq + 1,
-            at: self.ports.clock.now().max(before.updated_at),
+            at: self.site.ports.clock.now().max(before.updated_at),
             dedup,
             actor,
             via,
@@ -199,9 +141,9 @@ impl Core {
         match self.commit(before.seq, envelope, &task, &decision).await {
             Ok(()) => {
                 let receipt = decision.receipt.clone();
-                self.forget_if_ended(&task);
-                *state = Some(task);
+                *state = Some(task.clone());
                 drop(state);
+                self.forget_if_ended(&task, cell);
                 self.perform(id, decision);
                 Ok(receipt)
             }
@@ -232,7 +174,7 @@ impl Core {
             issued: decision.issued.iter().filter(|(id, _)| !decision.retired.contains(id)).cloned().collect(),
             retired: decision.retired.clone(),
         };
-        let committed = self.ports.store.commit(commit).await?;
+        let committed = self.site.ports.store.commit(commit).await?;
         // Nobody listening is no error.
         let _ = self.news.send(News { position: committed.position, task: task.id });
         if task.wake_at().is_some() {
@@ -254,7 +196,7 @@ impl Core {
         }
     }
 
-    fn perform(self: &Arc<Self>, id: TaskId, decision: Decision) {
+    fn perform(&self, id: TaskId, decision: Decision) {
         let Decision { issued, retired, .. } = decision;
         for command in &retired {
             self.lanes.abort(id, *command);
@@ -266,12 +208,29 @@ impl Core {
         }
     }
 
-    /// Puts a committed command into its lane.
-    pub fn dispatch(self: &Arc<Self>, task: TaskId, queued: Queued) {
-        self.lanes.push(self, task, queued);
+    /// Hands a committed command to the workers.
+    pub fn dispatch(&self, task: TaskId, queued: Queued) {
+        // From here on it can be interrupted, performed or not.
+        self.lanes.interrupt(task, queued.id);
+        // The workers are gone only when the engine is: then the row waits in the outbox.
+        let _ = self.orders.send((task, queued));
+    }
+}
+
+impl Driver for Core {
+    fn task(&self, id: TaskId) -> BoxFuture<'_, Result<Task, Fault>> {
+        Box::pin(self.task(id))
     }
 
-    pub fn interrupt(&self, task: TaskId, id: CommandId) -> Arc<Interrupt> {
-        self.lanes.interrupt(task, id)
+    fn apply(&self, id: TaskId, incoming: Incoming) -> BoxFuture<'_, Result<Receipt, Fault>> {
+        Box::pin(self.apply(id, incoming))
+    }
+
+    fn interrupt(&self, task: TaskId, command: CommandId) -> Arc<Interrupt> {
+        self.lanes.interrupt(task, command)
+    }
+
+    fn attempts_quiet(&self, task: TaskId) -> BoxFuture<'_, ()> {
+        Box::pin(self.lanes.others_quiet(task))
     }
 }

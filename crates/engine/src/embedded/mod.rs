@@ -7,17 +7,19 @@
 mod core;
 mod lanes;
 mod timers;
+mod workers;
 
 use std::{sync::Arc, time::Duration};
 
 use domain::Fault;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-pub(crate) use self::{
-    core::{Core, Incoming},
-    lanes::{Interrupt, Origin, Queued},
+pub(crate) use self::core::Core;
+use self::lanes::Queued;
+use crate::{
+    Handle, Ports,
+    perform::{Origin, Places, Site},
 };
-use crate::{Handle, Ports};
 
 /// Bounds of one machine.
 #[derive(Clone, Debug)]
@@ -51,8 +53,11 @@ impl Engine {
     /// Takes up everything that is in the outbox, and starts the clock. Must be called inside a tokio runtime.
     pub async fn start(options: Options, ports: Ports) -> Result<(Handle, Self), Fault> {
         let (stop, stopping) = watch::channel(false);
-        let core = Core::new(options, ports, stopping);
-        let rows = core.ports.store.outbox().await?;
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let places = Places::new(options.turns, options.judgements, options.disk);
+        let core = Core::new(Site::new(ports, places, options.snapshot_every, stopping), orders);
+        let rows = core.site.ports.store.outbox().await?;
+        tokio::spawn(workers::run(Arc::clone(&core), ordered));
         if !rows.is_empty() {
             tracing::info!(commands = rows.len(), "taking up what an earlier life left in the outbox");
         }
@@ -73,6 +78,6 @@ impl Engine {
     pub async fn stop(self) {
         self.stop.send_replace(true);
         self.timers.abort();
-        self.core.drained().await;
+        self.core.lanes.drained().await;
     }
 }

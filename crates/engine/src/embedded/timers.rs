@@ -10,7 +10,8 @@ use domain::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::core::{Core, Incoming};
+use super::core::Core;
+use crate::incoming::Incoming;
 
 /// The longest sleep between two looks at the store.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -18,11 +19,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const SUSPENDED_FROM: SignedDuration = SignedDuration::from_secs(5);
 
 pub(super) async fn run(core: Arc<Core>) {
-    let mut suspended = Suspended::new(core.ports.clock.now());
+    let mut suspended = Suspended::new(core.site.ports.clock.now());
     loop {
-        let now = core.ports.clock.now();
+        let now = core.site.ports.clock.now();
         suspended.look(now);
-        let next = match core.ports.store.due(now).await {
+        let next = match core.site.ports.store.due(now).await {
             Ok((due, next)) => {
                 let mut fired = due.is_empty();
                 for task in due {
@@ -37,7 +38,7 @@ pub(super) async fn run(core: Arc<Core>) {
             }
         };
         let until_next = next.map_or(LOOK_EVERY, |next| {
-            Duration::try_from(next.duration_since(core.ports.clock.now())).unwrap_or(Duration::ZERO)
+            Duration::try_from(next.duration_since(core.site.ports.clock.now())).unwrap_or(Duration::ZERO)
         });
         let sleep = until_next.clamp(Duration::from_millis(5), LOOK_EVERY);
         tokio::select! {

@@ -15,11 +15,11 @@ pub(crate) fn secrets_scope(task: domain::ids::TaskId) -> String {
 }
 
 pub(super) async fn perform(job: &Job<'_>, branch: Branch) -> Result<Event, Fault> {
-    job.core.attempts_quiet(job.task.id).await;
+    job.driver.attempts_quiet(job.task.id).await;
     for attempt in &job.task.attempts {
         keep_and_release(job, attempt.no).await?;
     }
-    let ports = &job.core.ports;
+    let ports = &job.site.ports;
     match branch {
         Branch::Remove => ports.workspaces.discard(job.task.origin.repository.clone(), job.task.id).await?,
         Branch::Keep => {}
@@ -31,7 +31,7 @@ pub(super) async fn perform(job: &Job<'_>, branch: Branch) -> Result<Event, Faul
 /// Removes a workspace only after a snapshot holds all of it, whatever state the attempt was in.
 async fn keep_and_release(job: &Job<'_>, no: AttemptNo) -> Result<(), Fault> {
     let Some(attempt) = job.task.attempt(no) else { return Ok(()) };
-    let workspaces = &job.core.ports.workspaces;
+    let workspaces = &job.site.ports.workspaces;
     let (repository, key) = (job.task.origin.repository.clone(), job.key(no));
     if let Some(snapshot) = &attempt.snapshot {
         match workspaces.release(repository.clone(), key, Some(snapshot.commit.clone())).await {
@@ -50,6 +50,6 @@ async fn keep_and_release(job: &Job<'_>, no: AttemptNo) -> Result<(), Fault> {
 }
 
 pub(super) async fn purge(job: &Job<'_>) -> Result<Event, Fault> {
-    job.core.ports.workspaces.purge(job.task.origin.repository.clone(), job.task.id).await?;
+    job.site.ports.workspaces.purge(job.task.origin.repository.clone(), job.task.id).await?;
     Ok(Event::Done { command: job.id })
 }

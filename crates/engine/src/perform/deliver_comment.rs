@@ -8,7 +8,7 @@ use domain::{
 use super::{Job, Performed};
 
 pub(super) fn perform(job: &Job<'_>, attempt: AttemptNo, comment: CommentId, text: &str) -> Performed {
-    if let Some(line) = job.core.lines.get(job.key(attempt)) {
+    if let Some(line) = job.site.lines.get(job.key(attempt)) {
         line.push(comment, text.to_owned());
     }
     Performed::Event(Event::Done { command: job.id })

@@ -6,7 +6,7 @@ use super::{Job, Performed};
 
 pub(super) fn perform(job: &Job<'_>, attempt: AttemptNo) -> Performed {
     if let Some(command) = job.task.attempt(attempt).and_then(|attempt| attempt.status.command()) {
-        job.core.interrupt(job.task.id, command).ask();
+        job.driver.interrupt(job.task.id, command).ask();
     }
     Performed::Event(Event::Done { command: job.id })
 }

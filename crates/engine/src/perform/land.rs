@@ -21,6 +21,6 @@ pub(super) async fn perform(job: &Job<'_>, command: &Command) -> Result<Event, F
         at: *at,
         rechecked: rechecked.clone(),
     };
-    let landing = job.core.ports.workspaces.land(request).await?;
+    let landing = job.site.ports.workspaces.land(request).await?;
     Ok(Event::LandingDone { command: job.id, landing })
 }

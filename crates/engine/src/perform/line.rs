@@ -12,7 +12,7 @@ use domain::{
 };
 use tokio::sync::mpsc;
 
-use crate::embedded::Interrupt;
+use crate::interrupt::Interrupt;
 
 /// One turn's line. What the agent says leaves as events, in order.
 #[derive(Debug)]

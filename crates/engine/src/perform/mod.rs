@@ -10,10 +10,11 @@ mod message;
 mod prepare_workspace;
 mod release_workspace;
 mod run_checks;
+mod site;
 mod start_turn;
 mod take_snapshot;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
 use domain::{
     Fault, FaultClass,
@@ -23,8 +24,10 @@ use domain::{
     task::{Status, Task},
 };
 
-pub(crate) use self::{clean_up::secrets_scope, instructions::Instructions, line::Lines};
-use crate::embedded::{Core, Origin};
+pub(crate) use self::{
+    clean_up::secrets_scope,
+    site::{Driver, Places, Site},
+};
 
 /// What performing came to.
 #[derive(Debug)]
@@ -35,12 +38,29 @@ pub(crate) enum Performed {
     LeftForTheNextStart,
 }
 
-/// One command on its way, with what all performers look at.
-pub(crate) struct Job<'a> {
-    pub core: &'a Arc<Core>,
-    pub task: Task,
+/// Where a command comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Issued,
+    /// An earlier life of the daemon may have performed it in part.
+    Recovered,
+}
+
+/// A committed command that is to be performed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ordered<'a> {
     pub id: CommandId,
+    pub command: &'a Command,
     pub origin: Origin,
+}
+
+/// One command on its way, with what all performers look at.
+struct Job<'a> {
+    driver: &'a dyn Driver,
+    site: &'a Site,
+    task: Task,
+    id: CommandId,
+    origin: Origin,
 }
 
 impl Job<'_> {
@@ -50,14 +70,13 @@ impl Job<'_> {
 }
 
 pub(crate) async fn perform(
-    core: &Arc<Core>,
+    driver: &dyn Driver,
+    site: &Site,
     task: TaskId,
-    id: CommandId,
-    command: &Command,
-    origin: Origin,
+    ordered: Ordered<'_>,
 ) -> Result<Performed, Fault> {
-    let task = core.task(task).await?;
-    let job = Job { core, task, id, origin };
+    let Ordered { id, command, origin } = ordered;
+    let job = Job { driver, site, task: driver.task(task).await?, id, origin };
     match command {
         Command::StartTurn { .. } => start_turn::perform(&job, command).await,
         Command::PrepareWorkspace { attempt, commit } => {
@@ -90,7 +109,7 @@ where
 {
     let mut pause = Duration::from_millis(500);
     for _ in 0..5 {
-        if job.core.is_stopping() {
+        if job.site.is_stopping() {
             return Ok(Performed::LeftForTheNextStart);
         }
         match work().await {
@@ -102,7 +121,7 @@ where
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = job.core.stopped() => return Ok(Performed::LeftForTheNextStart),
+            () = job.site.stopped() => return Ok(Performed::LeftForTheNextStart),
         }
         pause *= 2;
     }
@@ -114,19 +133,14 @@ async fn unless_interrupted(
     job: &Job<'_>,
     work: impl Future<Output = Result<Performed, Fault>>,
 ) -> Result<Performed, Fault> {
-    let interrupt = job.core.interrupt(job.task.id, job.id);
+    let interrupt = job.driver.interrupt(job.task.id, job.id);
     if matches!(job.task.status, Status::Closing { .. }) {
         interrupt.ask();
     }
     tokio::select! {
         biased;
         () = interrupt.asked() => Err(Fault::conflict("interrupted")),
-        () = job.core.stopped() => Ok(Performed::LeftForTheNextStart),
+        () = job.site.stopped() => Ok(Performed::LeftForTheNextStart),
         result = work => result,
     }
-}
-
-/// A place among a bounded number of workers.
-async fn place(semaphore: &tokio::sync::Semaphore) -> Result<tokio::sync::SemaphorePermit<'_>, Fault> {
-    semaphore.acquire().await.map_err(|_| Fault::bug("a semaphore of the engine was closed"))
 }

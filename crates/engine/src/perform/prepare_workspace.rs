@@ -8,17 +8,16 @@ use domain::{
     ids::{AttemptNo, CommitId},
 };
 
-use super::{Job, place};
-use crate::embedded::Origin;
+use super::{Job, Origin};
 
 /// How long processes of an earlier life may take to die.
 pub(super) const DIE_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) async fn perform(job: &Job<'_>, attempt: AttemptNo, commit: &CommitId) -> Result<Event, Fault> {
-    let ports = &job.core.ports;
+    let ports = &job.site.ports;
     let repository = &job.task.origin.repository;
     let prepared = {
-        let _place = place(&job.core.disk).await?;
+        let _place = job.site.disk_place().await?;
         ports.workspaces.prepare(repository.clone(), job.key(attempt), commit.clone()).await?
     };
     if job.origin == Origin::Recovered {

@@ -2,13 +2,13 @@
 
 use domain::{Fault, event::Event, ids::AttemptNo};
 
-use super::{Job, place};
+use super::Job;
 
 pub(super) async fn perform(job: &Job<'_>, attempt: AttemptNo) -> Result<Event, Fault> {
     if let Some(snapshot) = job.task.attempt(attempt).and_then(|attempt| attempt.snapshot.as_ref()) {
-        let _place = place(&job.core.disk).await?;
+        let _place = job.site.disk_place().await?;
         let repository = job.task.origin.repository.clone();
-        job.core.ports.workspaces.release(repository, job.key(attempt), Some(snapshot.commit.clone())).await?;
+        job.site.ports.workspaces.release(repository, job.key(attempt), Some(snapshot.commit.clone())).await?;
     }
     Ok(Event::Done { command: job.id })
 }

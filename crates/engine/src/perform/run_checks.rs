@@ -9,7 +9,7 @@ use domain::{
     ports::checks::JudgeRequest,
 };
 
-use super::{Job, place};
+use super::Job;
 
 pub(super) async fn perform(
     job: &Job<'_>,
@@ -17,7 +17,7 @@ pub(super) async fn perform(
     base: &CommitId,
     head: &CommitId,
 ) -> Result<Event, Fault> {
-    let _place = place(&job.core.judgements).await?;
+    let _place = job.site.judgement_place().await?;
     let task = &job.task;
     let request = JudgeRequest {
         key: job.key(attempt),
@@ -30,10 +30,10 @@ pub(super) async fn perform(
         confinement: task.confinement,
         env: Vec::new(),
     };
-    let judgement = job.core.ports.checks.judge(request).await?;
+    let judgement = job.site.ports.checks.judge(request).await?;
     let json =
         serde_json::to_vec(&judgement).map_err(|error| Fault::bug(format!("a judgement has no JSON: {error}")))?;
-    let detail = job.core.ports.blobs.put(Bytes::from(json)).await?;
+    let detail = job.site.ports.blobs.put(Bytes::from(json)).await?;
     let judged = Judged {
         verdict: judgement.verdict,
         risks: judgement.risks(),

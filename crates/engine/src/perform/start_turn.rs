@@ -20,10 +20,10 @@ use domain::{
 use tokio::sync::mpsc;
 
 use super::{
-    Job, Performed, clean_up::secrets_scope, instructions, line::Line, place, prepare_workspace::DIE_WITHIN,
+    Job, Origin, Performed, clean_up::secrets_scope, instructions, line::Line, prepare_workspace::DIE_WITHIN,
     take_snapshot,
 };
-use crate::embedded::{Incoming, Origin};
+use crate::incoming::Incoming;
 
 /// How long an interrupted agent may take to end its turn by itself.
 const END_WITHIN: Duration = Duration::from_secs(20);
@@ -35,8 +35,8 @@ pub(super) async fn perform(job: &Job<'_>, command: &Command) -> Result<Performe
         return Err(Fault::bug(format!("{} is not for this performer", command.name())));
     };
     let _place = tokio::select! {
-        place = place(&job.core.turns) => place?,
-        () = job.core.stopped() => return Ok(Performed::LeftForTheNextStart),
+        place = job.site.turn_place() => place?,
+        () = job.site.stopped() => return Ok(Performed::LeftForTheNextStart),
     };
     let turn = Turn { job, attempt: *attempt, no: *turn, mode: *mode };
     let end = match turn.begin(prompt, *max_rounds).await? {
@@ -78,7 +78,7 @@ impl Turn<'_> {
     }
 
     async fn begin(&self, prompt: &Prompt, max_rounds: u32) -> Result<Begun, Fault> {
-        let (job, ports) = (self.job, &self.job.core.ports);
+        let (job, ports) = (self.job, &self.job.site.ports);
         let task = &job.task;
         let commit = task.attempt(self.attempt).and_then(|attempt| attempt.snapshot.as_ref());
         let commit = commit.map_or(&task.origin.base, |snapshot| &snapshot.commit).clone();
@@ -107,7 +107,7 @@ impl Turn<'_> {
         };
         let instructions = if self.no == TurnNo(1) { self.instructions().await? } else { Vec::new() };
         let sandbox = ports.sandboxes.open(self.sandbox_spec(&prepared)).await?;
-        let interrupt = job.core.interrupt(task.id, job.id);
+        let interrupt = job.driver.interrupt(task.id, job.id);
         if self.is_stopping() {
             interrupt.ask();
         }
@@ -135,15 +135,15 @@ impl Turn<'_> {
     /// Follows a turn to its end. `None`: the engine stops; what was done is kept.
     async fn follow(&self, running: Box<Running>) -> Result<Option<TurnEnd>, Fault> {
         let Running { agent, request, hands, sandbox, line, mut said } = *running;
-        let core = self.job.core;
-        let interrupt = core.interrupt(self.job.task.id, self.job.id);
-        let _open = core.lines.open(Arc::clone(&line));
+        let (driver, site) = (self.job.driver, self.job.site);
+        let interrupt = driver.interrupt(self.job.task.id, self.job.id);
+        let _open = site.lines.open(Arc::clone(&line));
         self.overtaken_comments(&line).await?;
         drop(line);
         let mut running = agent.run_turn(request, hands);
         let overdue = deadline_after(&interrupt);
         tokio::pin!(overdue);
-        let mut minute = tokio::time::interval(core.options.snapshot_every);
+        let mut minute = tokio::time::interval(site.snapshot_every);
         minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         minute.tick().await;
         let end = loop {
@@ -151,7 +151,7 @@ impl Turn<'_> {
                 biased;
                 Some(event) = said.recv() => self.say(event).await?,
                 end = &mut running => break end?,
-                () = core.stopped() => {
+                () = site.stopped() => {
                     drop(running);
                     sandbox.kill().await;
                     take_snapshot::snapshot(self.job, self.attempt, self.no, self.job.task.updated_at).await?;
@@ -173,7 +173,7 @@ impl Turn<'_> {
 
     /// A comment that was issued before this turn's line was open, and is not in its prompt.
     async fn overtaken_comments(&self, line: &Line) -> Result<(), Fault> {
-        let task = self.job.core.task(self.job.task.id).await?;
+        let task = self.job.driver.task(self.job.task.id).await?;
         for command in task.in_flight.values() {
             if let Command::DeliverComment { attempt, comment, text } = command
                 && *attempt == self.attempt
@@ -191,9 +191,9 @@ impl Turn<'_> {
     async fn say(&self, event: Event) -> Result<(), Fault> {
         let dedup = match &event {
             Event::CommentsDelivered { comments, .. } => format!("d-{}-{comments:?}", self.attempt),
-            _ => format!("p-{}-{}-{}", self.job.id, self.job.core.ports.store.epoch(), self.job.core.next_number()),
+            _ => format!("p-{}-{}-{}", self.job.id, self.job.site.ports.store.epoch(), self.job.site.next_number()),
         };
-        self.job.core.apply(self.job.task.id, Incoming::system(dedup, event)).await.map(drop)
+        self.job.driver.apply(self.job.task.id, Incoming::system(dedup, event)).await.map(drop)
     }
 
     /// The snapshot of a turn that goes on. Failing to take it fails no turn: the next minute and the turn's end try again.
@@ -207,7 +207,7 @@ impl Turn<'_> {
     async fn report(&self, mut end: TurnEnd) -> Result<Performed, Fault> {
         let report = match (self.mode, &end.conclusion) {
             (Mode::Report, TurnConclusion::Finished) => {
-                Some(self.job.core.ports.blobs.put(Bytes::from(end.summary.clone().into_bytes())).await?)
+                Some(self.job.site.ports.blobs.put(Bytes::from(end.summary.clone().into_bytes())).await?)
             }
             _ => None,
         };
@@ -217,7 +217,7 @@ impl Turn<'_> {
 
     /// The task's own keys, and the installation's where the task has none.
     async fn credentials(&self) -> Result<Credentials, Fault> {
-        let secrets = &self.job.core.ports.secrets;
+        let secrets = &self.job.site.ports.secrets;
         let mut credentials = secrets.get("home".to_owned()).await?;
         credentials.0.extend(secrets.get(secrets_scope(self.job.task.id)).await?.0);
         Ok(credentials)
@@ -227,7 +227,7 @@ impl Turn<'_> {
     async fn instructions(&self) -> Result<Vec<(String, String)>, Fault> {
         let origin = &self.job.task.origin;
         let text =
-            self.job.core.instructions.of(&self.job.core.ports.workspaces, &origin.repository, &origin.base).await?;
+            self.job.site.instructions.of(&self.job.site.ports.workspaces, &origin.repository, &origin.base).await?;
         Ok(text.map(|text| (instructions::FILE.to_owned(), text.as_ref().to_owned())).into_iter().collect())
     }
 
@@ -259,7 +259,7 @@ fn dead_end(why: &str) -> Begun {
     Begun::Ended(TurnEnd { conclusion, summary: String::new(), rounds: 0 })
 }
 
-async fn deadline_after(interrupt: &crate::embedded::Interrupt) {
+async fn deadline_after(interrupt: &crate::interrupt::Interrupt) {
     interrupt.asked().await;
     tokio::time::sleep(END_WITHIN).await;
 }

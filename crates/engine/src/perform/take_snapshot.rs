@@ -8,7 +8,7 @@ use domain::{
 };
 use jiff::Timestamp;
 
-use super::{Job, message, place};
+use super::{Job, message};
 
 pub(super) async fn perform(job: &Job<'_>, attempt: AttemptNo, turn: TurnNo, at: Timestamp) -> Result<Event, Fault> {
     let snapshot = snapshot(job, attempt, turn, at).await?;
@@ -21,7 +21,7 @@ pub(super) async fn snapshot(
     turn: TurnNo,
     at: Timestamp,
 ) -> Result<Snapshot, Fault> {
-    let _place = place(&job.core.disk).await?;
+    let _place = job.site.disk_place().await?;
     let request = SnapshotRequest {
         repository: job.task.origin.repository.clone(),
         key: job.key(attempt),
@@ -30,5 +30,5 @@ pub(super) async fn snapshot(
         message: message::snapshot(&job.task, attempt, turn),
         at,
     };
-    job.core.ports.workspaces.snapshot(request).await
+    job.site.ports.workspaces.snapshot(request).await
 }

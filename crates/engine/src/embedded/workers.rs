@@ -1,0 +1,104 @@
+//! Workers: take committed commands off the core's hands, perform them lane by lane, and feed what they came to.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::{
+    Fault, FaultClass,
+    event::Event,
+    ids::{CommandId, TaskId},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    core::Core,
+    lanes::{LaneKey, Pushed, Queued},
+};
+use crate::{
+    incoming::Incoming,
+    perform::{self, Ordered},
+};
+
+/// Runs until the engine stops: whatever is ordered then stays in the outbox for the next start.
+pub(super) async fn run(core: Arc<Core>, mut orders: mpsc::UnboundedReceiver<(TaskId, Queued)>) {
+    loop {
+        let (task, queued) = tokio::select! {
+            biased;
+            () = core.site.stopped() => return,
+            Some(order) = orders.recv() => order,
+            else => return,
+        };
+        match core.lanes.push(task, queued) {
+            Pushed::Queued => {}
+            Pushed::Opened(key) => {
+                tokio::spawn(work(Arc::clone(&core), key));
+            }
+            Pushed::Overtakes(queued) => {
+                let core = Arc::clone(&core);
+                tokio::spawn(async move {
+                    let id = queued.id;
+                    perform_one(&core, task, queued).await;
+                    core.lanes.forget_interrupt(task, id);
+                    core.lanes.overtaken();
+                });
+            }
+        }
+    }
+}
+
+async fn work(core: Arc<Core>, key: LaneKey) {
+    while let Some(queued) = core.lanes.next(key) {
+        if core.site.is_stopping() {
+            continue;
+        }
+        let id = queued.id;
+        perform_one(&core, key.0, queued).await;
+        core.lanes.forget_interrupt(key.0, id);
+    }
+}
+
+/// Performs a command and feeds what it came to, unless the engine stops: then the row stays in the outbox for the next start.
+async fn perform_one(core: &Arc<Core>, task: TaskId, queued: Queued) {
+    let Queued { id, command, origin } = queued;
+    let interrupt = core.lanes.interrupt(task, id);
+    let performing = perform::perform(core.as_ref(), &core.site, task, Ordered { id, command: &command, origin });
+    let result = tokio::select! {
+        biased;
+        () = interrupt.aborted() => return,
+        result = performing => result,
+    };
+    let event = match result {
+        Ok(perform::Performed::Event(event)) => event,
+        Ok(perform::Performed::LeftForTheNextStart) => return,
+        Err(fault) if fault.class == FaultClass::Fenced => return,
+        Err(fault) => {
+            tracing::warn!(%task, command = command.name(), %fault, "a command failed");
+            Event::CommandFailed { command: id, fault }
+        }
+    };
+    feed(core, task, id, event).await;
+}
+
+/// A completion must reach the journal: whatever keeps it out (a full disk) is waited out.
+async fn feed(core: &Arc<Core>, task: TaskId, id: CommandId, event: Event) {
+    let mut patience = Duration::from_millis(100);
+    loop {
+        let incoming = Incoming::system(format!("c{id}"), event.clone());
+        let fault = match core.apply(task, incoming).await {
+            Ok(_) => return,
+            Err(fault) => fault,
+        };
+        if fault.class == FaultClass::Fenced || core.site.is_stopping() {
+            return;
+        }
+        report(&fault, task);
+        tokio::select! {
+            () = tokio::time::sleep(patience) => {}
+            () = core.site.stopped() => return,
+        }
+        patience = (patience * 2).min(Duration::from_secs(30));
+    }
+}
+
+fn report(fault: &Fault, task: TaskId) {
+    tracing::error!(%task, %fault, "a completion could not be recorded; trying again");
+}

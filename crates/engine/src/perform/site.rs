@@ -1,0 +1,110 @@
+//! Where performers work: the ports, the bounded places, and what is shared between commands. Any driver has one.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use domain::{
+    Fault,
+    event::Receipt,
+    ids::{CommandId, TaskId},
+    ports::BoxFuture,
+    task::Task,
+};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+
+use super::{instructions::Instructions, line::Lines};
+use crate::{Ports, incoming::Incoming, interrupt::Interrupt};
+
+/// What a performer asks of the driver that runs it.
+pub(crate) trait Driver: Send + Sync + fmt::Debug {
+    /// The task as it is now.
+    fn task(&self, id: TaskId) -> BoxFuture<'_, Result<Task, Fault>>;
+
+    /// Records something that happened on the way. Durable when it resolves; a repeated key is one event.
+    fn apply(&self, id: TaskId, incoming: Incoming) -> BoxFuture<'_, Result<Receipt, Fault>>;
+
+    /// The wish, if there ever is one, that this command end early.
+    fn interrupt(&self, task: TaskId, command: CommandId) -> Arc<Interrupt>;
+
+    /// Resolves when no attempt of this task has a command at work.
+    fn attempts_quiet(&self, task: TaskId) -> BoxFuture<'_, ()>;
+}
+
+/// How much goes on at the same time.
+#[derive(Debug)]
+pub(crate) struct Places {
+    turns: Semaphore,
+    judgements: Semaphore,
+    disk: Semaphore,
+}
+
+impl Places {
+    pub fn new(turns: usize, judgements: usize, disk: usize) -> Self {
+        let places = |number: usize| Semaphore::new(number.min(Semaphore::MAX_PERMITS));
+        Self { turns: places(turns), judgements: places(judgements), disk: places(disk) }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub ports: Ports,
+    pub lines: Lines,
+    pub instructions: Instructions,
+    /// How often a turn that goes on is snapshotted.
+    pub snapshot_every: Duration,
+    places: Places,
+    stopping: watch::Receiver<bool>,
+    number: AtomicU64,
+}
+
+impl Site {
+    pub fn new(ports: Ports, places: Places, snapshot_every: Duration, stopping: watch::Receiver<bool>) -> Self {
+        Self {
+            ports,
+            lines: Lines::default(),
+            instructions: Instructions::default(),
+            snapshot_every,
+            places,
+            stopping,
+            number: AtomicU64::new(0),
+        }
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Resolves once the engine is to stop.
+    pub async fn stopped(&self) {
+        let mut stopping = self.stopping.clone();
+        // An error means that the engine itself is gone, which is a stop too.
+        let _ = stopping.wait_for(|stop| *stop).await;
+    }
+
+    /// A number that no event of this life has had.
+    pub fn next_number(&self) -> u64 {
+        self.number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub async fn turn_place(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        place(&self.places.turns).await
+    }
+
+    pub async fn judgement_place(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        place(&self.places.judgements).await
+    }
+
+    pub async fn disk_place(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        place(&self.places.disk).await
+    }
+}
+
+async fn place(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Fault> {
+    semaphore.acquire().await.map_err(|_| Fault::bug("a semaphore of the engine was closed"))
+}
