@@ -19,7 +19,7 @@ use domain::{
     ids::TaskId,
     ports::store::{Recorded, Store},
 };
-use engine::handle::News;
+use engine::News;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
 
