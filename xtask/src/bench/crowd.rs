@@ -22,6 +22,8 @@ const WEIGH_EVERY: Duration = Duration::from_secs(1);
 pub(super) fn measure(binary: &Path, tasks: usize) -> Result<Section> {
     let mut scene = Scene::new(binary, &session::script(LATENCY_MS))?;
     let repository = session::repository(&scene)?;
+    scene.configure("[limits]\nturns = \"none\"\n")?;
+    scene.weigh()?;
     scene.start()?;
     let pid = scene.daemon_pid()?;
     let processor_before = scene.group()?.processor_time(pid);
@@ -91,7 +93,7 @@ fn report(scene: &Scene, tasks: usize, run: &Run) -> Result<Section> {
     let mut section = Section::new(
         &format!("{tasks} tasks at once"),
         &format!(
-            "Handed over by {HANDS} command lines as fast as they are answered; a scripted model with {LATENCY_MS} ms latency, \
+            "Handed over by {HANDS} command lines as fast as they are answered, with no limit on turns at the same time; a scripted model with {LATENCY_MS} ms latency, \
              {} rounds each, then a check on head and base. Processor time is of the daemon and everything it started, \
              preparation and checks included ({}).",
             session::ROUNDS,

@@ -16,6 +16,7 @@ const LOOKS: usize = 10;
 pub(super) fn measure(binary: &Path) -> Result<Section> {
     let mut scene = Scene::new(binary, &session::script(LATENCY_MS))?;
     let repository = session::repository(&scene)?;
+    scene.weigh()?;
     scene.start()?;
     let weigh = |scene: &Scene| -> Result<f64> { Ok(scene.group()?.memory(scene.daemon_pid()?) as f64 / 1e6) };
     let looks = |scene: &Scene| -> Result<Samples> {

@@ -4,13 +4,19 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 
+use super::LOOK_AGAIN;
+
 /// Where a group is made, and the file with its processor time: version 2, then version 1.
 const PLACES: [(&str, &str); 2] = [("/sys/fs/cgroup", "cpu.stat"), ("/sys/fs/cgroup/cpuacct", "cpuacct.usage")];
+
+/// How often a group is looked at before it is left behind.
+const LAST_LOOKS: usize = 100;
 
 #[derive(Debug)]
 pub struct Group {
@@ -78,15 +84,19 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some((directory, _)) = &self.place {
-            // Fails while a process is still on its way out; an empty group costs nothing.
-            let _ = fs::remove_dir(directory);
+        let Some((directory, _)) = &self.place else { return };
+        // Refused while a process is still on its way out; an empty group that stays costs nothing.
+        for _ in 0..LAST_LOOKS {
+            if fs::remove_dir(directory).is_ok() {
+                return;
+            }
+            thread::sleep(LOOK_AGAIN);
         }
     }
 }
 
 /// Proportional set size of one process in bytes; 0 once it is gone.
-pub(super) fn memory(pid: u32) -> u64 {
+fn memory(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024

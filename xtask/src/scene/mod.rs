@@ -6,7 +6,8 @@ mod provider;
 mod repository;
 
 use std::{
-    fs::File,
+    fs::{DirBuilder, File},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
@@ -33,14 +34,9 @@ pub struct Scene {
     directory: PathBuf,
     binary: PathBuf,
     provider: Provider,
-    daemon: Option<Daemon>,
+    daemon: Option<Child>,
+    group: Option<Group>,
     keep: bool,
-}
-
-#[derive(Debug)]
-struct Daemon {
-    child: Child,
-    group: Group,
 }
 
 impl Scene {
@@ -49,33 +45,42 @@ impl Scene {
         let name = format!("overnight-scene-{}-{:x}", std::process::id(), nanos());
         let directory = std::env::temp_dir().join(name);
         for part in ["home", "person"] {
-            std::fs::create_dir_all(directory.join(part))
+            // For their owner only, as the daemon wants its home.
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory.join(part))
                 .with_context(|| format!("cannot make {}", directory.display()))?;
         }
         let mut bare = Command::new(binary);
         clear(&mut bare, &directory);
         let provider = Provider::start(bare, &directory, script)?;
         let keep = std::env::var_os("OVERNIGHT_KEEP_SCENES").is_some();
-        Ok(Self { directory, binary: binary.into(), provider, daemon: None, keep })
+        Ok(Self { directory, binary: binary.into(), provider, daemon: None, group: None, keep })
     }
 
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
+    /// Puts `config.toml` into the home, for the next start.
+    pub fn configure(&self, text: &str) -> Result<()> {
+        let path = self.directory.join("home/config.toml");
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// Starts the daemon, which is a child of this process so that it can be killed and weighed.
     pub fn start(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.directory.join("daemon.log"))?;
-        let group = Group::make()?;
+        let enter = self.group.as_ref().map_or("exec \"$@\"", Group::enter);
         let mut shell = Command::new("/bin/sh");
         clear(&mut shell, &self.directory);
-        shell.args(["-c", group.enter(), "sh"]).arg(&self.binary).arg("serve");
+        shell.args(["-c", enter, "sh"]).arg(&self.binary).arg("serve");
         shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = shell.spawn().context("cannot start the daemon")?;
-        self.daemon = Some(Daemon { child, group });
+        self.daemon = Some(shell.spawn().context("cannot start the daemon")?);
         wait("the daemon to answer", || {
             if let Some(daemon) = &mut self.daemon
-                && let Some(status) = daemon.child.try_wait()?
+                && let Some(status) = daemon.try_wait()?
             {
                 bail!("the daemon ended with {status}; its log:\n{}", tail(&self.directory.join("daemon.log")));
             }
@@ -86,18 +91,24 @@ impl Scene {
     /// `kill -9`, without a word to anybody. The daemon is gone when this returns.
     pub fn kill(&mut self) -> Result<()> {
         let Some(mut daemon) = self.daemon.take() else { bail!("no daemon runs") };
-        daemon.child.kill().context("cannot kill the daemon")?;
-        daemon.child.wait().context("cannot wait for the daemon")?;
+        daemon.kill().context("cannot kill the daemon")?;
+        daemon.wait().context("cannot wait for the daemon")?;
         Ok(())
     }
 
     pub fn daemon_pid(&self) -> Result<u32> {
-        Ok(self.daemon.as_ref().context("no daemon runs")?.child.id())
+        Ok(self.daemon.as_ref().context("no daemon runs")?.id())
     }
 
-    /// Everything that the daemon started, and it.
+    /// From the next start on, everything that the daemon starts, and it, can be weighed together.
+    pub fn weigh(&mut self) -> Result<()> {
+        self.group = Some(Group::make()?);
+        Ok(())
+    }
+
+    /// What [`weigh`](Self::weigh) has set up.
     pub fn group(&self) -> Result<&Group> {
-        Ok(&self.daemon.as_ref().context("no daemon runs")?.group)
+        self.group.as_ref().context("nobody asked to weigh this scene")
     }
 
     /// The command line, with the keys that lead to the scripted provider.
@@ -152,9 +163,9 @@ impl Drop for Scene {
             let stopped = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
             // One that does not stop when asked is ended; there is nobody left to tell.
             if !stopped.is_ok_and(|status| status.success()) {
-                let _ = daemon.child.kill();
+                let _ = daemon.kill();
             }
-            let _ = daemon.child.wait();
+            let _ = daemon.wait();
         }
         if !self.keep {
             let _ = std::fs::remove_dir_all(&self.directory);
