@@ -21,7 +21,7 @@ use domain::{
     ports::store::{Recorded, TranscriptRow},
     summary::Phase,
 };
-use engine::handle::News;
+use engine::News;
 use serde::Deserialize;
 use tokio::sync::broadcast::{self, error::RecvError};
 

@@ -95,7 +95,12 @@ impl Handle {
         if !submit.credentials.0.is_empty() && submission.model.is_some() {
             ports.secrets.put(secrets_scope(id), submit.credentials).await?;
         }
-        self.core.open(id, incoming, &submission).await
+        let opened = self.core.open(id, incoming, submission).await;
+        if !matches!(opened, Ok(task) if task == id) {
+            // No task has this number, so none will ever forget its keys.
+            ports.secrets.forget(secrets_scope(id)).await?;
+        }
+        opened
     }
 
     /// Whether this installation can do what the brief asks for. Returns the model it would use.

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod embedded;
-pub mod handle;
+mod handle;
 mod incoming;
 mod interrupt;
 mod perform;

@@ -110,7 +110,6 @@ impl Core {
         match self.commit(0, envelope, &task, &decision).await {
             Ok(()) => {
                 *state = Some(task);
-                drop(state);
                 self.perform(id, decision);
                 Ok(id)
             }
@@ -233,4 +232,9 @@ impl Driver for Core {
     fn attempts_quiet(&self, task: TaskId) -> BoxFuture<'_, ()> {
         Box::pin(self.lanes.others_quiet(task))
     }
+}
+
+/// Waits for a task of tokio's. Dropping the future leaves it running.
+async fn whole<T>(running: tokio::task::JoinHandle<Result<T, Fault>>) -> Result<T, Fault> {
+    running.await.unwrap_or_else(|broken| Err(Fault::bug(format!("an event broke off: {broken}"))))
 }
