@@ -95,10 +95,12 @@ impl Handle {
         if !submit.credentials.0.is_empty() && submission.model.is_some() {
             ports.secrets.put(secrets_scope(id), submit.credentials).await?;
         }
-        let opened = self.core.open(id, incoming, submission).await;
-        if !matches!(opened, Ok(task) if task == id) {
-            // No task has this number, so none will ever forget its keys.
-            ports.secrets.forget(secrets_scope(id)).await?;
+        let opened = self.core.open(id, incoming, &submission).await;
+        if !matches!(&opened, Ok(task) if *task == id) {
+            // No task has this number, so none would ever forget its keys.
+            if let Err(fault) = ports.secrets.forget(secrets_scope(id)).await {
+                tracing::warn!(%fault, "the keys of a submission that came to nothing stay until the next start");
+            }
         }
         opened
     }
