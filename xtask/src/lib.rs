@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod house;
 pub mod picture;
+pub mod program;
 pub mod scene;
 pub mod tidy;
 pub mod trial;

@@ -1,11 +1,13 @@
 //! A small crash storm in every test run, the whole one in `cargo xtask test --full`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
-use xtask::bench::{Books, Profile, Storm, binary, storm};
+use xtask::{
+    bench::{Books, Storm, storm},
+    program,
+};
 
 fn blow(storm_of: Storm) {
-    let binary = binary(Profile::Debug).unwrap();
-    let books = storm(&binary, storm_of).unwrap();
+    let books = storm(&program::for_tests().unwrap(), storm_of).unwrap();
     let quiet = Books { landed: storm_of.tasks, cut_calls: books.cut_calls, ..Books::default() };
     assert_eq!(books, quiet);
 }

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 use xtask::{
-    bench::{Profile, binary},
+    program,
     scene::{Repository, Scene},
     trial::material,
 };
@@ -109,7 +109,7 @@ fn play(bug: &Bug) {
     let [old, new] = bug.versions.map(|version| material::find(bug.package, version).unwrap());
     let fix = fix(bug, &old, &new);
     let goal = format!("Make the new tests of {} pass", bug.package);
-    let mut scene = Scene::new(&binary(Profile::Debug).unwrap(), &script(bug, &goal, &fix)).unwrap();
+    let mut scene = Scene::new(&program::for_tests().unwrap(), &script(bug, &goal, &fix)).unwrap();
     let repository = repository(bug, &scene, &old, &new);
     let base = repository.git(&["rev-parse", "main"]).unwrap();
     scene.start().unwrap();

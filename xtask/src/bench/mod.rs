@@ -13,7 +13,7 @@ mod rounds;
 mod session;
 mod stats;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -21,7 +21,7 @@ use clap::ValueEnum;
 pub use crash::{Books, Storm, storm};
 pub use page::Section;
 
-use crate::house;
+use crate::program::{self, Profile};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Measure {
@@ -48,7 +48,7 @@ pub enum Measure {
 /// Takes the measures (all of them, if none is named) and writes each into the page as soon as it is there.
 pub fn run(measures: &[Measure]) -> Result<()> {
     let all = Measure::value_variants();
-    let binary = binary(Profile::Release)?;
+    let binary = program::build(Profile::Release)?;
     for measure in if measures.is_empty() { all } else { measures } {
         eprintln!("measuring {measure:?}");
         let section = measure.take(&binary).with_context(|| format!("cannot measure {measure:?}"))?;
@@ -72,25 +72,4 @@ impl Measure {
             Self::Build => build::measure(),
         }
     }
-}
-
-/// How the binary is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
-    Debug,
-    Release,
-}
-
-/// Builds the program, which costs nothing when it is built already, and says where it is.
-pub fn binary(profile: Profile) -> Result<PathBuf> {
-    let mut cargo = std::process::Command::new(env!("CARGO"));
-    cargo.current_dir(house::root()).args(["build", "--quiet", "--locked", "--package", "overnight"]);
-    cargo.args(["--message-format=json-render-diagnostics"]);
-    cargo.args((profile == Profile::Release).then_some("--release"));
-    let messages = house::output(&mut cargo)?;
-    let mut executables = messages.lines().filter_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        Some(PathBuf::from(message.get("executable")?.as_str()?))
-    });
-    executables.next_back().context("cargo names no executable")
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 
 pub use totals::Totals;
 
-use crate::house;
+use crate::{house, program};
 
 /// How much is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ fn tests(extent: Extent) -> Result<Totals> {
         .is_ok_and(|status| status.success());
     let mut command = Command::new(cargo);
     command.current_dir(house::root()).env("OVERNIGHT_TEST_CACHE", house::cache()?);
+    // Built with the tests of `app`: another build for the other tests would differ in features, and take minutes.
+    command.env(program::VARIABLE, program::beside_tests()?);
     if has_nextest {
         // Its report is on standard error, which is brought to standard output for reading.
         command.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--color=never"]);

@@ -1,0 +1,50 @@
+//! The program `overnight`, built as it is needed.
+
+use std::{env, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::house;
+
+/// Names the program for tests that `cargo xtask test` runs, which has built it together with them.
+pub(crate) const VARIABLE: &str = "OVERNIGHT_TEST_BINARY";
+
+/// How the program is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    Debug,
+    Release,
+}
+
+/// Builds the program, which costs nothing when it is built already, and says where it is.
+pub fn build(profile: Profile) -> Result<PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(house::root()).args(["build", "--quiet", "--locked", "--package", "overnight"]);
+    cargo.args(["--message-format=json-render-diagnostics"]);
+    cargo.args((profile == Profile::Release).then_some("--release"));
+    let messages = house::output(&mut cargo)?;
+    let mut executables = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        Some(PathBuf::from(message.get("executable")?.as_str()?))
+    });
+    executables.next_back().context("cargo names no executable")
+}
+
+/// The program that tests try: the one that the run has built, else a debug build of its own.
+pub fn for_tests() -> Result<PathBuf> {
+    match env::var_os(VARIABLE) {
+        Some(path) => Ok(path.into()),
+        None => build(Profile::Debug),
+    }
+}
+
+/// Where a build of the whole workspace with its tests puts the program.
+pub(crate) fn beside_tests() -> Result<PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(house::root()).args(["metadata", "--format-version=1", "--no-deps", "--offline"]);
+    let metadata: Value =
+        serde_json::from_str(&house::output(&mut cargo)?).context("cargo metadata printed no JSON")?;
+    let target = metadata.get("target_directory").and_then(Value::as_str).context("cargo names no target directory")?;
+    Ok(PathBuf::from(target).join("debug/overnight"))
+}
