@@ -168,7 +168,9 @@ fn concluded(request: &TurnRequest, exit: Option<Exit>, results: &VecDeque<Strin
         Some(Exit::Signal(signal)) => format!("was killed by signal {signal}"),
         Some(Exit::TimedOut) => "was killed because it ran for too long".to_owned(),
     };
-    (TurnConclusion::Failed { why: format!("`{program}` {how}: {last}") }, words)
+    // A program does the same again, and on top of what it did before: whether that is wanted, a person says.
+    let last = if last.is_empty() { "it printed nothing".to_owned() } else { last };
+    (TurnConclusion::DeadEnd { why: format!("`{program}` {how}: {last}") }, words)
 }
 
 /// Writes the prompt into the attempt's HOME, which only a process in the sandbox can, and says where it is.

@@ -39,11 +39,11 @@ async fn without_a_result_the_last_lines_are_the_summary() {
 }
 
 #[tokio::test]
-async fn a_failing_program_fails_the_turn_with_its_last_words() {
-    let TurnConclusion::Failed { why } =
+async fn a_failing_program_ends_with_its_last_words_and_waits_for_a_person() {
+    let TurnConclusion::DeadEnd { why } =
         Scene::program("seq 1 9000; echo no such file >&2; exit 3").run().await.conclusion
     else {
-        panic!("not failed")
+        panic!("no dead end")
     };
     assert!(
         why.starts_with("`sh -c seq 1 9000; echo no such file >&2; exit 3` ended with exit code 3: ")
@@ -51,6 +51,10 @@ async fn a_failing_program_fails_the_turn_with_its_last_words() {
         "{why}"
     );
     assert!(why.len() < 3_000);
+    let TurnConclusion::DeadEnd { why } = Scene::program("exit 3").run().await.conclusion else {
+        panic!("no dead end")
+    };
+    assert!(why.ends_with("exit code 3: it printed nothing"), "{why}");
 }
 
 #[tokio::test]
@@ -126,11 +130,11 @@ async fn comments_wait_for_the_next_turn_and_an_interrupt_kills() {
 async fn a_program_may_not_run_for_ever() {
     let mut scene = Scene::program("echo a; sleep 1000");
     scene.options.program_timeout = Duration::from_millis(200);
-    let TurnConclusion::Failed { why } = scene.run().await.conclusion else { panic!("not failed") };
+    let TurnConclusion::DeadEnd { why } = scene.run().await.conclusion else { panic!("no dead end") };
     assert!(why.contains("ran for too long"), "{why}");
     let mut budget = scene.turn.brief.budget;
     budget.wall_s = Some(0);
     scene.turn.brief = Arc::new(Brief { budget, ..(*scene.turn.brief).clone() });
     scene.next(Prompt::Comments { comments: Vec::new() });
-    assert!(matches!(scene.run().await.conclusion, TurnConclusion::Failed { .. }));
+    assert!(matches!(scene.run().await.conclusion, TurnConclusion::DeadEnd { .. }));
 }

@@ -208,9 +208,9 @@ pub enum TurnConclusion {
     OutOfBudget { why: String },
     /// `max_rounds` were used up.
     OutOfRounds,
-    /// Trying again with the same means is useless (dead key, unknown model).
+    /// Trying again by itself is useless or unsafe (dead key, unknown model, the agent's program failed).
     DeadEnd { why: String },
-    /// Something failed that may work another time (provider unavailable, garbage three times in a row, the agent's program failed).
+    /// Something failed that may work another time (provider unavailable, garbage three times in a row).
     Failed { why: String },
 }
 
