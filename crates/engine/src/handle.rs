@@ -92,17 +92,22 @@ impl Handle {
             via: submit.via,
             event: Event::Submitted(submission.clone()),
         };
-        if !submit.credentials.0.is_empty() && submission.model.is_some() {
-            ports.secrets.put(secrets_scope(id), submit.credentials).await?;
-        }
-        let opened = self.core.open(id, incoming, &submission).await;
-        if !matches!(&opened, Ok(task) if *task == id) {
-            // No task has this number, so none would ever forget its keys.
-            if let Err(fault) = ports.secrets.forget(secrets_scope(id)).await {
-                tracing::warn!(%fault, "the keys of a submission that came to nothing stay until the next start");
+        let (core, credentials) = (Arc::clone(&self.core), submit.credentials);
+        whole(async move {
+            let secrets = &core.site.ports.secrets;
+            if !credentials.0.is_empty() && submission.model.is_some() {
+                secrets.put(secrets_scope(id), credentials).await?;
             }
-        }
-        opened
+            let opened = core.open(id, incoming, &submission).await;
+            if !matches!(&opened, Ok(task) if *task == id) {
+                // No task has this number, so none would ever forget its keys.
+                if let Err(fault) = secrets.forget(secrets_scope(id)).await {
+                    tracing::warn!(%fault, "the keys of a submission that came to nothing stay until the next start");
+                }
+            }
+            opened
+        })
+        .await
     }
 
     /// Whether this installation can do what the brief asks for. Returns the model it would use.
@@ -144,6 +149,13 @@ impl Handle {
         }
         let incoming =
             Incoming { dedup: format!("h-{}", said.dedup), actor: said.actor, via: said.via, event: said.event };
-        self.core.apply(task, incoming).await
+        let core = Arc::clone(&self.core);
+        whole(async move { core.apply(task, incoming).await }).await
     }
+}
+
+/// Brings what was begun to its end though nobody waits for it any more: a client that hung up between a commit and its
+/// commands would leave a task that nobody works on until the next start.
+async fn whole<T: Send + 'static>(work: impl Future<Output = Result<T, Fault>> + Send + 'static) -> Result<T, Fault> {
+    tokio::spawn(work).await.unwrap_or_else(|broken| Err(Fault::bug(format!("a request broke off: {broken}"))))
 }

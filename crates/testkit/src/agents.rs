@@ -27,6 +27,7 @@ pub enum Say {
     UntilInterrupted,
     /// Ignores every interrupt.
     HangForEver,
+    Panic,
 }
 
 /// A turn: what is done, and how it ends.
@@ -130,6 +131,7 @@ impl Stage {
             },
             Say::UntilInterrupted => hands.line.interrupted().await,
             Say::HangForEver => std::future::pending().await,
+            Say::Panic => panic!("as the script says"),
         }
     }
 }

@@ -108,7 +108,12 @@ impl Store for MemoryStore {
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitFault>> {
-        ready(self.write(commit))
+        let written = self.write(commit);
+        // As in a real store, the answer comes after the fact: whoever asked may have gone by then.
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            written
+        })
     }
 
     fn task(&self, id: TaskId) -> BoxFuture<'_, Result<Option<Task>, Fault>> {

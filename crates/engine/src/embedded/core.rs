@@ -141,9 +141,10 @@ impl Core {
             Ok(()) => {
                 let receipt = decision.receipt.clone();
                 *state = Some(task.clone());
+                // Before the next event can be applied: commands reach their lanes in the order of their events.
+                self.perform(id, decision);
                 drop(state);
                 self.forget_if_ended(&task, cell);
-                self.perform(id, decision);
                 Ok(receipt)
             }
             Err(CommitFault::Duplicate { receipt, .. }) => Ok(receipt),
@@ -232,9 +233,4 @@ impl Driver for Core {
     fn attempts_quiet(&self, task: TaskId) -> BoxFuture<'_, ()> {
         Box::pin(self.lanes.others_quiet(task))
     }
-}
-
-/// Waits for a task of tokio's. Dropping the future leaves it running.
-async fn whole<T>(running: tokio::task::JoinHandle<Result<T, Fault>>) -> Result<T, Fault> {
-    running.await.unwrap_or_else(|broken| Err(Fault::bug(format!("an event broke off: {broken}"))))
 }

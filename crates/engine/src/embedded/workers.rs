@@ -35,9 +35,7 @@ pub(super) async fn run(core: Arc<Core>, mut orders: mpsc::UnboundedReceiver<(Ta
             Pushed::Overtakes(queued) => {
                 let core = Arc::clone(&core);
                 tokio::spawn(async move {
-                    let id = queued.id;
                     perform_one(&core, task, queued).await;
-                    core.lanes.forget_interrupt(task, id);
                     core.lanes.overtaken();
                 });
             }
@@ -50,14 +48,24 @@ async fn work(core: Arc<Core>, key: LaneKey) {
         if core.site.is_stopping() {
             continue;
         }
-        let id = queued.id;
         perform_one(&core, key.0, queued).await;
-        core.lanes.forget_interrupt(key.0, id);
     }
 }
 
-/// Performs a command and feeds what it came to, unless the engine stops: then the row stays in the outbox for the next start.
+/// Performs a command in a place of its own: one that panics has failed, and its lane goes on.
 async fn perform_one(core: &Arc<Core>, task: TaskId, queued: Queued) {
+    let (id, name) = (queued.id, queued.command.name());
+    let performing = Arc::clone(core);
+    let performed = tokio::spawn(async move { perform_and_feed(&performing, task, queued).await }).await;
+    if performed.is_err_and(|broken| broken.is_panic()) {
+        let fault = Fault::bug(format!("{name} panicked; the daemon's log says where"));
+        feed(core, task, id, Event::CommandFailed { command: id, fault }).await;
+    }
+    core.lanes.forget_interrupt(task, id);
+}
+
+/// Performs a command and feeds what it came to, unless the engine stops: then the row stays in the outbox for the next start.
+async fn perform_and_feed(core: &Arc<Core>, task: TaskId, queued: Queued) {
     let Queued { id, command, origin } = queued;
     let interrupt = core.lanes.interrupt(task, id);
     let performing = perform::perform(core.as_ref(), &core.site, task, Ordered { id, command: &command, origin });

@@ -34,11 +34,14 @@ pub(super) async fn perform(job: &Job<'_>, command: &Command) -> Result<Performe
     let Command::StartTurn { attempt, turn, mode, prompt, max_rounds } = command else {
         return Err(Fault::bug(format!("{} is not for this performer", command.name())));
     };
+    let turn = Turn { job, attempt: *attempt, no: *turn, mode: *mode };
+    let interrupt = job.driver.interrupt(job.task.id, job.id);
     let _place = tokio::select! {
         place = job.site.turn_place() => place?,
+        // What ends before it began needs no place. (One of an earlier life may have begun, and is looked at first.)
+        () = interrupt.asked(), if job.origin == Origin::Issued => return turn.report(interrupted()).await,
         () = job.site.stopped() => return Ok(Performed::LeftForTheNextStart),
     };
-    let turn = Turn { job, attempt: *attempt, no: *turn, mode: *mode };
     let end = match turn.begin(prompt, *max_rounds).await? {
         Begun::Running(running) => turn.follow(running).await?,
         Begun::Ended(end) => Some(end),
@@ -157,9 +160,7 @@ impl Turn<'_> {
                     take_snapshot::snapshot(self.job, self.attempt, self.no, self.job.task.updated_at).await?;
                     return Ok(None);
                 }
-                () = &mut overdue => {
-                    break TurnEnd { conclusion: TurnConclusion::Interrupted, summary: String::new(), rounds: 0 };
-                }
+                () = &mut overdue => break interrupted(),
                 _ = minute.tick() => self.keep().await,
             }
         };
@@ -257,6 +258,11 @@ impl Turn<'_> {
 fn dead_end(why: &str) -> Begun {
     let conclusion = TurnConclusion::DeadEnd { why: why.to_owned() };
     Begun::Ended(TurnEnd { conclusion, summary: String::new(), rounds: 0 })
+}
+
+/// The end of a turn whose agent could not tell it.
+fn interrupted() -> TurnEnd {
+    TurnEnd { conclusion: TurnConclusion::Interrupted, summary: String::new(), rounds: 0 }
 }
 
 async fn deadline_after(interrupt: &crate::interrupt::Interrupt) {

@@ -5,6 +5,7 @@ use domain::{
     ports::agent::{Prompt, TurnConclusion},
     task::{Outcome, Status},
 };
+use futures::FutureExt as _;
 use testkit::{Say, TurnScript};
 
 use crate::harness::{Rig, assert_replays, brief};
@@ -64,6 +65,38 @@ async fn an_agent_that_ignores_the_interrupt_is_cut_off() {
     rig.agents.started().await;
     running.say(id, Event::Rejected { why: Some("no".to_owned()) }).await;
     assert!(matches!(running.until_ended(id).await, Outcome::Rejected { .. }));
+}
+
+#[tokio::test]
+async fn a_turn_that_waits_for_a_place_is_canceled_at_once() {
+    let mut rig = Rig::new(vec![TurnScript::finishes().after(Say::HangForEver)]);
+    rig.options.turns = 1;
+    let running = rig.start().await;
+    running.submit_as("holds the place", brief()).await;
+    rig.agents.started().await;
+    let id = running.submit_as("waits", brief()).await;
+    running.until(id, |task| task.attempts[0].turns == 1).await;
+    running.say(id, Event::CancelRequested { why: None }).await;
+    assert!(matches!(running.until_ended(id).await, Outcome::Canceled { .. }));
+}
+
+#[tokio::test]
+async fn what_was_said_is_carried_out_though_its_speaker_hangs_up() {
+    let rig = Rig::new(vec![TurnScript::finishes(), TurnScript::finishes()]);
+    let running = rig.start().await;
+    let id = running.submit(brief()).await;
+    running.until_review(id).await;
+    let said = engine::Said {
+        dedup: "x".to_owned(),
+        actor: crate::harness::person(),
+        via: domain::ids::Via::CommandLine,
+        event: comment("and the docs"),
+        credentials: domain::ports::model::Credentials::default(),
+    };
+    // As a request is dropped when its client hangs up: in the middle, wherever that is.
+    assert!(running.handle.say(id, said).now_or_never().is_none());
+    running.until(id, |task| task.attempts[0].turns == 2).await;
+    running.until_review(id).await;
 }
 
 #[tokio::test]

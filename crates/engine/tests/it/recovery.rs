@@ -72,6 +72,18 @@ async fn a_passing_fault_is_tried_again_and_a_lasting_one_comes_to_a_person() {
 }
 
 #[tokio::test]
+async fn a_performer_that_panics_comes_to_a_person() {
+    let rig = Rig::new(vec![TurnScript::finishes().after(Say::Panic), TurnScript::finishes()]);
+    let running = rig.start().await;
+    let id = running.submit(brief()).await;
+    let problem = running.until_review(id).await.problem.unwrap();
+    assert!(problem.contains("start_turn panicked"), "{problem}");
+    running.say(id, domain::event::Event::RetryRequested).await;
+    assert_eq!(running.until_review(id).await.problem, None, "its lane goes on");
+    running.engine.stop().await;
+}
+
+#[tokio::test]
 async fn an_engine_that_lost_its_home_says_so() {
     let rig = Rig::new(vec![TurnScript::finishes()]);
     let running = rig.start().await;
