@@ -1,6 +1,6 @@
 //! Time: how long each wait may last, and what follows when it has lasted too long.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Stepper, accepted, late};
 use crate::{
@@ -54,6 +54,28 @@ pub(super) fn wall_left(task: &Task) -> Option<SignedDuration> {
     let limit = task.brief.budget.wall_s?;
     let worked = task.attempts.iter().fold(0u64, |sum, attempt| sum.saturating_add(attempt.worked_s));
     Some(SignedDuration::from_secs(limit.saturating_sub(worked).min(i64::MAX as u64) as i64))
+}
+
+impl Task {
+    /// When a timer that measures a machine's work was set; `None` for those of people and of the calendar, and for timers
+    /// that are not set. A machine that slept since then has not worked for so long.
+    pub fn work_since(&self, timer: &Timer) -> Option<Timestamp> {
+        let due = *self.timers.get(timer)?;
+        let after = match timer {
+            Timer::Command(id) => {
+                let waiting = self.attempts.iter().find(|attempt| attempt.status.command() == Some(*id));
+                match waiting.map(|attempt| &attempt.status) {
+                    Some(AttemptStatus::Turning { stopping: Stopping::Asked { .. }, .. }) => STOP_AT_MOST,
+                    // Its patience may have been shorter then, as what is left of the budget.
+                    Some(AttemptStatus::Turning { stopping: Stopping::No, since, .. }) => return Some(*since),
+                    _ => patience(self, self.in_flight.get(id)?),
+                }
+            }
+            Timer::Closing => CLOSE_AT_MOST,
+            Timer::Person(_) | Timer::Rest(_) | Timer::Deadline | Timer::Purge => return None,
+        };
+        Some(due.checked_sub(after).unwrap_or(Timestamp::MIN))
+    }
 }
 
 impl Stepper<'_> {

@@ -17,6 +17,8 @@ use crate::incoming::Incoming;
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// A wall clock that ran ahead of the monotonic one by more than this was suspended.
 const SUSPENDED_FROM: SignedDuration = SignedDuration::from_secs(5);
+/// How long a sleep is remembered: no command waits for longer.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 pub(super) async fn run(core: Arc<Core>) {
     let mut suspended = Suspended::new(core.site.ports.clock.now());
@@ -27,7 +29,7 @@ pub(super) async fn run(core: Arc<Core>) {
             Ok((due, next)) => {
                 let mut fired = due.is_empty();
                 for task in due {
-                    fired |= fire(&core, task, now, suspended.total).await;
+                    fired |= fire(&core, task, now, &suspended).await;
                 }
                 // What is due and may not fire yet (the grace after a suspension) is looked at again later.
                 next.filter(|_| fired)
@@ -58,7 +60,7 @@ async fn sooner(core: &Core, sleep: Duration) {
 }
 
 /// Whether any timer of this task fired.
-async fn fire(core: &Arc<Core>, id: TaskId, now: Timestamp, suspended: SignedDuration) -> bool {
+async fn fire(core: &Arc<Core>, id: TaskId, now: Timestamp, suspended: &Suspended) -> bool {
     let task = match core.task(id).await {
         Ok(task) => task,
         Err(fault) => {
@@ -78,26 +80,26 @@ async fn fire(core: &Arc<Core>, id: TaskId, now: Timestamp, suspended: SignedDur
     fired
 }
 
-/// The time a machine slept does not count against its commands.
-fn due_timers(task: &Task, now: Timestamp, suspended: SignedDuration) -> Vec<(Timer, Timestamp)> {
-    let awake = now.checked_sub(suspended).unwrap_or(now);
-    let due = |timer: &Timer, at: Timestamp| match timer {
-        Timer::Command(_) | Timer::Closing => at <= awake,
-        Timer::Person(_) | Timer::Rest(_) | Timer::Deadline | Timer::Purge => at <= now,
+/// The time a machine slept does not count against the commands that waited meanwhile.
+fn due_timers(task: &Task, now: Timestamp, suspended: &Suspended) -> Vec<(Timer, Timestamp)> {
+    let due = |timer: &Timer, at: Timestamp| {
+        let slept = task.work_since(timer).map_or(SignedDuration::ZERO, |since| suspended.since(since));
+        at <= now.checked_sub(slept).unwrap_or(now)
     };
     task.timers.iter().filter(|(timer, at)| due(timer, **at)).map(|(timer, at)| (timer.clone(), *at)).collect()
 }
 
-/// How long this machine was suspended since the engine started: wall time that the monotonic clock did not see.
+/// When and how long this machine was suspended since the engine started: wall time that the monotonic clock did not see.
 struct Suspended {
     wall: Timestamp,
     monotonic: Instant,
-    total: SignedDuration,
+    /// When it woke up, and how long it had slept.
+    sleeps: Vec<(Timestamp, SignedDuration)>,
 }
 
 impl Suspended {
     fn new(wall: Timestamp) -> Self {
-        Self { wall, monotonic: Instant::now(), total: SignedDuration::ZERO }
+        Self { wall, monotonic: Instant::now(), sleeps: Vec::new() }
     }
 
     fn look(&mut self, wall: Timestamp) {
@@ -105,8 +107,14 @@ impl Suspended {
         let gap = passed.saturating_sub(SignedDuration::try_from(awake).unwrap_or(SignedDuration::MAX));
         if gap > SUSPENDED_FROM {
             tracing::info!(seconds = gap.as_secs(), "the machine was suspended");
-            self.total = self.total.saturating_add(gap);
+            self.sleeps.retain(|(woke, _)| wall.duration_since(*woke) < REMEMBERED);
+            self.sleeps.push((wall, gap));
         }
         (self.wall, self.monotonic) = (wall, Instant::now());
+    }
+
+    fn since(&self, at: Timestamp) -> SignedDuration {
+        let later = self.sleeps.iter().filter(|(woke, _)| *woke > at);
+        later.fold(SignedDuration::ZERO, |sum, (_, slept)| sum.saturating_add(*slept))
     }
 }

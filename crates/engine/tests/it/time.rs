@@ -73,3 +73,19 @@ async fn a_night_that_the_machine_slept_through_is_no_stall() {
     bell.notify_one();
     running.until_review(id).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_night_slept_through_gives_later_turns_no_more_time() {
+    let turn = TurnScript::ends(TurnConclusion::Interrupted).after(Say::UntilInterrupted);
+    let rig = Rig::new(vec![turn]);
+    let running = rig.start().await;
+    rig.clock.advance(SignedDuration::from_hours(9));
+    tokio::time::sleep(std::time::Duration::from_mins(5)).await;
+    let id = running.submit(brief()).await;
+    rig.agents.started().await;
+    for _ in 0..(5 * 60) {
+        rig.clock.advance(SignedDuration::from_mins(1));
+        tokio::time::advance(std::time::Duration::from_mins(1)).await;
+    }
+    running.until_review(id).await;
+}
