@@ -15,7 +15,7 @@ use crate::{
     refs::Desk,
     source::Source,
     store::Store,
-    work_tree::{Move, Step},
+    work_tree::{Move, Step, WorkTree},
 };
 
 /// A store with more loose objects than 256 times this is pruned.
@@ -115,6 +115,9 @@ fn remove_branch(home: &Home, store: &Store<'_>, source: &Source, task: TaskId) 
     let desk = Desk::new(store, source, Identity::overnight(), format!("overnight: discard {task}"))?;
     for holder in desk.holders(&branch)? {
         let Some(tree) = desk.work_tree(&holder) else { continue };
+        if go_back(&desk, &tree, &now)? {
+            continue;
+        }
         if let Some(why) = tree.uncommitted(&now)? {
             return kept(why);
         }
@@ -123,6 +126,27 @@ fn remove_branch(home: &Home, store: &Store<'_>, source: &Source, task: TaskId) 
     }
     source.git(&home.git).args(["update-ref", "-d", &format!("refs/heads/{branch}"), now.as_str()]).run()?;
     Ok(())
+}
+
+/// Puts a work tree on the branch that it was on before the task's, as `git switch -` would. `false`: there is none such, or
+/// something is in the way; then nothing was touched.
+fn go_back(desk: &Desk<'_>, tree: &WorkTree<'_>, now: &CommitId) -> Result<bool, Fault> {
+    let git = desk.store.git_program();
+    let earlier = tree.source.git(git).args(["rev-parse", "--symbolic-full-name", "@{-1}"]).finish()?;
+    let name = String::from_utf8_lossy(&earlier.out);
+    let Some(branch) = name.trim_end().strip_prefix("refs/heads/").filter(|_| earlier.code == Some(0)) else {
+        return Ok(false);
+    };
+    let Some(tip) = desk.source.branch(git, branch)? else { return Ok(false) };
+    if !desk.holders(branch)?.is_empty() {
+        return Ok(false);
+    }
+    desk.store.take(desk.source, &tip)?;
+    let moved = tree.go(Step { old: now, new: &tip }, || {
+        let call = tree.source.git(git).stamp(&desk.who, jiff::Timestamp::now());
+        call.args(["symbolic-ref", "-m", &desk.why, "HEAD", &format!("refs/heads/{branch}")]).run().map(drop)
+    })?;
+    Ok(moved == Move::Done)
 }
 
 /// Checks the task's branch out, when the work tree is clean. Returns what to tell the person.

@@ -52,6 +52,7 @@ async fn pulling_into_a_dirty_tree_makes_the_branch_only() {
 #[tokio::test]
 async fn discarding_leaves_no_trace_outside_the_store_and_pulling_brings_the_branch_back() {
     let ground = Ground::new();
+    let before = fs::read_to_string(ground.repo.join("a.txt")).unwrap();
     let origin = ground.resolve().await;
     let head = ground.change(&origin, |root| write(root, "a.txt", "changed\n")).await;
     ground.rooms.pull(ground.repo.clone(), origin.repository.clone(), TASK, head.clone()).await.unwrap();
@@ -59,11 +60,11 @@ async fn discarding_leaves_no_trace_outside_the_store_and_pulling_brings_the_bra
         ground.rooms.discard(origin.repository.clone(), TASK).await.unwrap();
         assert_eq!(git(&ground.repo, &["branch", "--list", "overnight/*"]), "");
         assert_eq!(fs::read_dir(ground.home().join("workspaces")).unwrap().count(), 0);
-        // It was checked out: the person stands on the same files, detached.
+        // It was checked out: the person stands where they stood before.
         assert_eq!(git(&ground.repo, &["status", "--porcelain"]), "");
-        assert_eq!(ground.head(), head);
+        assert_eq!(git(&ground.repo, &["branch", "--show-current"]), "main");
+        assert_eq!(fs::read_to_string(ground.repo.join("a.txt")).unwrap(), before);
     }
-    git(&ground.repo, &["switch", "-q", "main"]);
     ground.rooms.pull(ground.repo.clone(), origin.repository.clone(), TASK, head.clone()).await.unwrap();
     assert_eq!(git(&ground.repo, &["rev-parse", "overnight/T-12"]), head.as_str());
 
@@ -71,6 +72,19 @@ async fn discarding_leaves_no_trace_outside_the_store_and_pulling_brings_the_bra
     let refs = git(&ground.store(&origin), &["for-each-ref", "--format=%(refname)"]);
     assert_eq!(refs, format!("refs/overnight/base/{}", origin.base));
     ground.rooms.purge(origin.repository.clone(), TASK).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_of_going_back_is_kept_and_the_branch_goes() {
+    let ground = Ground::new();
+    let origin = ground.resolve().await;
+    let head = ground.change(&origin, |root| fs::remove_file(root.join("a.txt")).unwrap()).await;
+    ground.rooms.pull(ground.repo.clone(), origin.repository.clone(), TASK, head.clone()).await.unwrap();
+    write(&ground.repo, "a.txt", "mine, and in no commit\n");
+    ground.rooms.discard(origin.repository.clone(), TASK).await.unwrap();
+    assert_eq!(git(&ground.repo, &["branch", "--list", "overnight/*"]), "");
+    assert_eq!(ground.head(), head);
+    assert_eq!(fs::read_to_string(ground.repo.join("a.txt")).unwrap(), "mine, and in no commit\n");
 }
 
 #[tokio::test]
