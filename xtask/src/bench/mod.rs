@@ -13,8 +13,6 @@ mod rounds;
 mod session;
 mod stats;
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
@@ -48,10 +46,9 @@ pub enum Measure {
 /// Takes the measures (all of them, if none is named) and writes each into the page as soon as it is there.
 pub fn run(measures: &[Measure]) -> Result<()> {
     let all = Measure::value_variants();
-    let binary = program::build(Profile::Release)?;
     for measure in if measures.is_empty() { all } else { measures } {
         eprintln!("measuring {measure:?}");
-        let section = measure.take(&binary).with_context(|| format!("cannot measure {measure:?}"))?;
+        let section = measure.take().with_context(|| format!("cannot measure {measure:?}"))?;
         println!("{}", section.render());
         section.write()?;
     }
@@ -59,16 +56,17 @@ pub fn run(measures: &[Measure]) -> Result<()> {
 }
 
 impl Measure {
-    fn take(self, binary: &Path) -> Result<Section> {
+    fn take(self) -> Result<Section> {
+        let program = || program::build(Profile::Release);
         match self {
-            Self::Latency => latency::measure(binary),
-            Self::Rounds => rounds::measure(binary),
-            Self::Memory => memory::measure(binary),
-            Self::Crowd => crowd::measure(binary, 100),
-            Self::BigCrowd => crowd::measure(binary, 1000),
-            Self::Bytes => bytes::measure(binary),
+            Self::Latency => latency::measure(&program()?),
+            Self::Rounds => rounds::measure(&program()?),
+            Self::Memory => memory::measure(&program()?),
+            Self::Crowd => crowd::measure(&program()?, 100),
+            Self::BigCrowd => crowd::measure(&program()?, 1000),
+            Self::Bytes => bytes::measure(&program()?),
             Self::Journal => journal::measure(),
-            Self::Crash => crash::measure(binary),
+            Self::Crash => crash::measure(&program()?),
             Self::Build => build::measure(),
         }
     }
