@@ -275,6 +275,22 @@ impl AttemptStatus {
         }
     }
 
+    /// Of a turn that runs as this command: since when, and whether it is to stop.
+    pub(crate) fn turning(&self, id: CommandId) -> Option<(Timestamp, &Stopping)> {
+        match self {
+            Self::Turning { command, since, stopping, .. } => (*command == id).then_some((*since, stopping)),
+            Self::Preparing { .. }
+            | Self::Snapshotting { .. }
+            | Self::Checking { .. }
+            | Self::AwaitingAnswer { .. }
+            | Self::AwaitingPlan { .. }
+            | Self::Resting { .. }
+            | Self::Ready
+            | Self::HandedBack { .. }
+            | Self::Concluded { .. } => None,
+        }
+    }
+
     pub fn word(&self) -> &'static str {
         match self {
             Self::Preparing { .. } => "preparing",

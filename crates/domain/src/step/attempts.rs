@@ -199,10 +199,14 @@ impl Stepper<'_> {
     /// Red goes back to the agent, a bounded number of times.
     fn correct(&mut self, no: AttemptNo, judged: &Judged) {
         let most = self.task.brief.max_corrections;
+        let spoken = self.hears_something(no);
         let Some(attempt) = self.attempt_mut(no) else { return };
+        if spoken {
+            attempt.corrections = 0;
+        }
         let again = attempt.last_failure.as_deref() == Some(judged.fingerprint.as_str());
         attempt.last_failure = Some(judged.fingerprint.clone());
-        if attempt.corrections >= most {
+        if attempt.corrections >= most && !spoken {
             let why = match most {
                 0 => "the checks are red".to_owned(),
                 1 => "the checks are still red after 1 correction".to_owned(),

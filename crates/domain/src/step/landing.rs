@@ -7,7 +7,7 @@ use crate::{
     command::Command,
     event::Receipt,
     ids::{Actor, AttemptNo, CommandId, CommitId},
-    ports::workspace,
+    ports::{agent::Prompt, workspace},
     task::{Landing, LandingStage, Outcome, Status},
 };
 
@@ -106,9 +106,13 @@ impl Stepper<'_> {
             workspace::Landing::Conflict { paths, target_head } => {
                 let some = paths.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
                 let at = target_head.short();
-                let problem = format!("the target moved to {at} and conflicts in {some}: your approval is void");
+                let problem = format!(
+                    "the change conflicts with the target (at {at}) in {some}: your approval is void\n\
+                     `overnight pull {}` puts it on a branch, to merge by hand; or approve again once the target fits",
+                    self.task.id
+                );
                 self.give_back(under_way.attempt, problem);
-                accepted("the target moved and conflicts")
+                accepted("the target conflicts")
             }
         }
     }
@@ -164,10 +168,13 @@ impl Stepper<'_> {
         }
     }
 
-    /// Back to the person, or to the end that was asked for meanwhile.
+    /// Back to the person; or to what was said meanwhile: the end, or a comment for the agent to hear.
     fn give_back(&mut self, no: AttemptNo, problem: String) {
         match self.task.ending.take() {
             Some(ending) => self.close(ending.outcome(), CleanUp::RemoveBranch),
+            None if self.hears_something(no) => {
+                self.resume(no, Prompt::Comments { comments: Vec::new() });
+            }
             None => self.await_review(no, Some(problem)),
         }
     }

@@ -75,7 +75,7 @@ impl Stepper<'_> {
     }
 
     /// Sends a settled attempt on, after a person spoke.
-    fn resume(&mut self, no: AttemptNo, prompt: Prompt) {
+    pub(super) fn resume(&mut self, no: AttemptNo, prompt: Prompt) {
         if let Some(attempt) = self.attempt_mut(no) {
             attempt.corrections = 0;
             attempt.restarts = 0;

@@ -63,12 +63,12 @@ impl Task {
         let due = *self.timers.get(timer)?;
         let after = match timer {
             Timer::Command(id) => {
-                let waiting = self.attempts.iter().find(|attempt| attempt.status.command() == Some(*id));
-                match waiting.map(|attempt| &attempt.status) {
-                    Some(AttemptStatus::Turning { stopping: Stopping::Asked { .. }, .. }) => STOP_AT_MOST,
-                    // Its patience may have been shorter then, as what is left of the budget.
-                    Some(AttemptStatus::Turning { stopping: Stopping::No, since, .. }) => return Some(*since),
-                    _ => patience(self, self.in_flight.get(id)?),
+                let turning = self.attempts.iter().find_map(|attempt| attempt.status.turning(*id));
+                match turning {
+                    Some((_, Stopping::Asked { .. })) => STOP_AT_MOST,
+                    // Its patience depends on what was left of the budget then.
+                    Some((since, Stopping::No)) => return Some(since),
+                    None => patience(self, self.in_flight.get(id)?),
                 }
             }
             Timer::Closing => CLOSE_AT_MOST,

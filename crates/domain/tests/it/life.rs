@@ -131,6 +131,32 @@ fn a_comment_that_arrives_with_the_green_verdict_is_not_dropped() {
 }
 
 #[test]
+fn a_comment_that_arrives_with_the_last_red_verdict_is_heard_in_one_more_turn() {
+    let brief = Brief { max_corrections: 0, ..brief() };
+    let mut task = story(brief, &["workspace_ready", "turn_ended(finished)", "snapshot_taken(changed)"]);
+    tell(&mut task, "comment_added");
+    tell(&mut task, "checks_ran(red)");
+    assert_eq!(place(&task), "preparing");
+    tell(&mut task, "workspace_ready");
+    assert_eq!(task.comments[0].delivered.len(), 1);
+    for label in ["turn_ended(finished)", "snapshot_taken(changed)", "checks_ran(red)"] {
+        tell(&mut task, label);
+    }
+    assert_eq!(place(&task), "awaiting_review", "one comment is one more turn");
+}
+
+#[test]
+fn a_comment_during_a_landing_that_fails_goes_to_the_agent() {
+    let mut task = story(brief(), &TO_REVIEW);
+    for label in ["approved", "comment_added", "landing_done(conflict)"] {
+        tell(&mut task, label);
+    }
+    assert_eq!(place(&task), "preparing");
+    tell(&mut task, "workspace_ready");
+    assert_eq!(task.comments[0].delivered.len(), 1);
+}
+
+#[test]
 fn a_question_waits_for_its_answer_and_a_stale_answer_is_refused() {
     let mut task = story(brief(), &["workspace_ready", "turn_ended(asked)", "snapshot_taken(empty)"]);
     assert_eq!(place(&task), "awaiting_answer");
