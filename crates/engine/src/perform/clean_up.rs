@@ -16,16 +16,20 @@ pub(crate) fn secrets_scope(task: domain::ids::TaskId) -> String {
 
 pub(super) async fn perform(job: &Job<'_>, branch: Branch) -> Result<Event, Fault> {
     job.driver.attempts_quiet(job.task.id).await;
+    let removed = remove(job, branch).await;
+    // Whatever cannot be removed: the keys go.
+    job.site.ports.secrets.forget(secrets_scope(job.task.id)).await?;
+    removed.map(|()| Event::Done { command: job.id })
+}
+
+async fn remove(job: &Job<'_>, branch: Branch) -> Result<(), Fault> {
     for attempt in &job.task.attempts {
         keep_and_release(job, attempt.no).await?;
     }
-    let ports = &job.site.ports;
     match branch {
-        Branch::Remove => ports.workspaces.discard(job.task.origin.repository.clone(), job.task.id).await?,
-        Branch::Keep => {}
+        Branch::Remove => job.site.ports.workspaces.discard(job.task.origin.repository.clone(), job.task.id).await,
+        Branch::Keep => Ok(()),
     }
-    ports.secrets.forget(secrets_scope(job.task.id)).await?;
-    Ok(Event::Done { command: job.id })
 }
 
 /// Removes a workspace only after a snapshot holds all of it, whatever state the attempt was in.

@@ -1,8 +1,13 @@
 //! What people say while the engine works.
 
 use domain::{
+    Fault,
     event::{Event, Receipt},
-    ports::agent::{Prompt, TurnConclusion},
+    ports::{
+        agent::{Prompt, TurnConclusion},
+        model::Credentials,
+        store::Secrets as _,
+    },
     task::{Outcome, Status},
 };
 use futures::FutureExt as _;
@@ -142,4 +147,20 @@ async fn an_unknown_task_is_not_found() {
     };
     let fault = running.handle.say(domain::ids::TaskId(99), said).await.unwrap_err();
     assert_eq!(fault.class, domain::FaultClass::NotFound);
+}
+
+#[tokio::test]
+async fn the_keys_are_forgotten_even_where_a_branch_is_kept() {
+    let rig = Rig::new(vec![TurnScript::finishes()]);
+    let running = rig.start().await;
+    let id = running.submit(brief()).await;
+    running.until_review(id).await;
+    let keys = Credentials([("ANTHROPIC_API_KEY".to_owned(), "k".to_owned())].into());
+    rig.store.put("task/1".to_owned(), keys).await.unwrap();
+    rig.workspaces.fail_next("discard", Fault::conflict("the branch was kept"));
+    running.say(id, Event::Rejected { why: None }).await;
+    running.until_ended(id).await;
+    let Status::Ended { residue, .. } = running.task(id).await.status else { unreachable!() };
+    assert!(residue.unwrap().contains("the branch was kept"));
+    assert_eq!(rig.store.get("task/1".to_owned()).await.unwrap(), Credentials::default());
 }
