@@ -19,7 +19,7 @@ use domain::{
         workspace::{ResolveRequest, Wip},
     },
     summary::Phase,
-    task::Task,
+    task::{Status, Task},
 };
 use engine::Submit;
 
@@ -141,6 +141,10 @@ pub(crate) async fn show(State(app): State<App>, Id(id): Id, headers: HeaderMap)
     for attempt in &task.attempts {
         attempts.push(attempt_view(&app, attempt).await);
     }
+    let residue = match &task.status {
+        Status::Ended { residue, .. } => residue.clone(),
+        Status::Working | Status::AwaitingReview(_) | Status::Landing(_) | Status::Closing { .. } => None,
+    };
     let shown = wire::Task {
         summary: task.summary().into(),
         seq: task.seq,
@@ -150,6 +154,7 @@ pub(crate) async fn show(State(app): State<App>, Id(id): Id, headers: HeaderMap)
         base: task.origin.base,
         target: task.origin.target,
         notes: task.origin.notes,
+        residue,
         confinement: task.confinement,
         checks: task.checks,
         attempts,

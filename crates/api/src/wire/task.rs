@@ -122,6 +122,8 @@ pub struct Task {
     pub base: CommitId,
     pub target: Option<String>,
     pub notes: Vec<String>,
+    /// What the end of the task could not remove, and why.
+    pub residue: Option<String>,
     pub confinement: Confinement,
     /// The checks that judge it: the brief's, or those detected in the base.
     pub checks: Vec<CheckSpec>,

@@ -174,8 +174,12 @@ impl Workspaces for Directories {
         done(Ok(vec![format!("{} holds overnight/{task} at {head}", directory.display())]))
     }
 
-    fn discard(&self, _: Repository, _: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
-        done(Ok(()))
+    fn discard(&self, repository: Repository, _: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
+        done(if repository.path.join("keep-the-branch").exists() {
+            Err(Fault::conflict("the branch was kept"))
+        } else {
+            Ok(())
+        })
     }
 
     fn purge(&self, _: Repository, _: TaskId) -> BoxFuture<'_, Result<(), Fault>> {

@@ -51,6 +51,20 @@ async fn a_task_goes_from_brief_to_landing() {
 }
 
 #[tokio::test]
+async fn what_the_end_of_a_task_leaves_behind_is_told() {
+    let home = Home::open().await;
+    std::fs::write(format!("{}/keep-the-branch", home.repository()), "").unwrap();
+    let id = home.submit(json!({"goal": "Fix it"})).await.task.id;
+    home.end_turn(TurnConclusion::Finished);
+    home.until(id, |task| task.phase == Phase::NeedsYou).await;
+    home.client.post("/tasks/T-1/reject", json!({})).await.ok::<Spoken>();
+    home.until(id, |task| task.phase == Phase::Ended).await;
+    let task: Task = home.client.get("/tasks/T-1").await.ok();
+    assert!(task.residue.unwrap().contains("the branch was kept"));
+    home.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_brief_file_and_a_report_without_a_repository_start_tasks() {
     let home = Home::open().await;
     let text = "+++\nreport = true\n+++\nSay what is slow\n";

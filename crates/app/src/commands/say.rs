@@ -44,9 +44,10 @@ pub fn end(context: &Context, task: TaskId, what: &str, body: &impl Serialize) -
         wait::on_interrupt(task)?;
         let last = wait::watch(&context.client, task, |_| {})?;
         if context.form == Form::Text {
-            terminal::print(
-                &console::outcome(&last).iter().map(|line| format!("{task}: {}\n", clean(line))).collect::<String>(),
-            );
+            let ended: wire::Task = context.client.get_json(&of_task(task, ""))?;
+            let mut lines = console::outcome(&last);
+            lines.extend(ended.residue);
+            terminal::print(&lines.iter().map(|line| format!("{task}: {}\n", clean(line))).collect::<String>());
         }
     }
     seen::forget(context.client.home(), task);

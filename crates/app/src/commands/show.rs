@@ -119,6 +119,7 @@ impl<'a> Page<'a> {
         for note in &task.notes {
             self.field("note", note);
         }
+        self.field("left", task.residue.as_deref().unwrap_or_default());
     }
 
     fn attempt(&mut self, attempt: &wire::Attempt, of: usize) {
