@@ -55,11 +55,7 @@ impl Group {
     /// Processes that live now; `root` is the daemon.
     pub fn processes(&self, root: u32) -> Vec<u32> {
         match &self.place {
-            Some((directory, _)) => fs::read_to_string(directory.join("cgroup.procs"))
-                .unwrap_or_default()
-                .lines()
-                .filter_map(|line| line.parse().ok())
-                .collect(),
+            Some((directory, _)) => members(directory),
             None => descendants(root),
         }
     }
@@ -93,6 +89,15 @@ impl Drop for Group {
             thread::sleep(LOOK_AGAIN);
         }
     }
+}
+
+/// Processes of a group and of those that were made below it.
+fn members(directory: &Path) -> Vec<u32> {
+    let listed = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let mut found: Vec<u32> = listed.lines().filter_map(|line| line.parse().ok()).collect();
+    let below = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    found.extend(below.filter(|path| path.is_dir()).flat_map(|path| members(&path)));
+    found
 }
 
 /// Proportional set size of one process in bytes; 0 once it is gone.
