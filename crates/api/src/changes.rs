@@ -9,6 +9,7 @@ use axum::{
 };
 use domain::{
     Fault,
+    brief::Deliverable,
     check::BlobId,
     ids::{AttemptNo, CommitId},
     task::Task,
@@ -65,10 +66,21 @@ fn head(task: &Task, attempt: Option<AttemptNo>) -> Result<CommitId, Fault> {
             attempt.snapshot.as_ref().map(|snapshot| snapshot.commit.clone())
         }
     };
-    head.ok_or_else(|| {
-        Fault::conflict(format!("{} has no snapshot yet", task.id))
-            .hint(format!("the first is taken when the first turn ends; `overnight logs -f {}` shows it work", task.id))
-    })
+    head.ok_or_else(|| no_change(task))
+}
+
+fn no_change(task: &Task) -> Fault {
+    let id = task.id;
+    if task.brief.deliverable == Deliverable::Report {
+        return Fault::conflict(format!("{id} delivers a report and changes nothing"))
+            .hint(format!("`overnight show {id}` has the report, once it is there"));
+    }
+    match task.summary().outcome {
+        Some(outcome) => Fault::conflict(format!("{id} has no change to show: {}", outcome.word().replace('_', " ")))
+            .hint(format!("`overnight show {id}` says how it ended")),
+        None => Fault::conflict(format!("{id} has no snapshot yet"))
+            .hint(format!("the first is taken when a turn of work ends; `overnight logs -f {id}` shows it work")),
+    }
 }
 
 pub(crate) async fn pull(State(app): State<App>, Id(id): Id, Body(asked): Body<wire::Pull>) -> Answer<wire::Pulled> {

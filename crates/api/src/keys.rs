@@ -59,10 +59,12 @@ pub(crate) async fn set(
         return Err(Fault::input("`api_key` is no key: a key is visible ASCII characters without blanks").into());
     }
     if asked.base_url.as_deref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
-        return Err(Fault::input("`base_url` does not start with `http://` or `https://`").into());
+        return Err(Fault::input("`base_url` does not start with `http://` or `https://`")
+            .hint("give the address whole, such as `http://127.0.0.1:8080/v1`")
+            .into());
     }
     if api_key.is_none() && asked.base_url.is_none() {
-        return Err(Fault::input("neither `api_key` nor `base_url` is given").into());
+        return Err(Fault::input("neither `api_key` nor `base_url` is given").hint("give one of them, or both").into());
     }
     let _turn = app.keys.lock().await;
     let mut kept = app.ports().secrets.get(SCOPE.to_owned()).await?;

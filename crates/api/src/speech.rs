@@ -25,8 +25,10 @@ use crate::{
 
 /// The most one text may hold, in bytes: an event stays below 16 KiB.
 const MAX_TEXT: usize = 12 << 10;
-/// Stands for "the one that is open" where there is not exactly one. No request has this number.
+/// Stands for "the one that is open" where none is. No request has this number.
 const NO_REQUEST: RequestId = RequestId(0);
+/// The same where more than one is.
+const SEVERAL_REQUESTS: RequestId = RequestId(u32::MAX);
 
 pub(crate) async fn comment(
     State(app): State<App>,
@@ -204,17 +206,24 @@ async fn request(
     let mut open = needs.iter().filter(|need| kind(&need.wanted)).map(|need| need.request);
     Ok(match (open.next(), open.next()) {
         (Some(only), None) => only,
-        (Some(_), Some(_)) | (None, _) => NO_REQUEST,
+        (Some(_), Some(_)) => SEVERAL_REQUESTS,
+        (None, _) => NO_REQUEST,
     })
 }
 
-/// A refusal of [`NO_REQUEST`] in words that do not name it.
+/// A refusal of [`NO_REQUEST`] or [`SEVERAL_REQUESTS`] in words that do not name it.
 fn named(failure: Failure, request: RequestId, id: TaskId, kind: &str) -> Failure {
-    if request != NO_REQUEST || failure.0.status != StatusCode::CONFLICT.as_u16() {
+    if failure.0.status != StatusCode::CONFLICT.as_u16() {
         return failure;
     }
-    let fault = Fault::conflict(format!("{id} has no {kind} open, or more than one"))
-        .hint(format!("`overnight show {id}` lists what is open; name the request"));
+    let fault = match request {
+        NO_REQUEST => Fault::conflict(format!("{id} has no {kind} open")).hint(format!(
+            "`overnight show {id}` says where it is; `overnight comment {id} \"…\"` reaches it all the same"
+        )),
+        SEVERAL_REQUESTS => Fault::conflict(format!("{id} has more than one {kind} open"))
+            .hint(format!("`overnight show {id}` lists them; name one with `--request`")),
+        _ => return failure,
+    };
     Failure::with(StatusCode::CONFLICT, fault)
 }
 

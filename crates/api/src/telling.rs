@@ -109,7 +109,7 @@ fn landing_text(landing: &Landing) -> String {
         Landing::Landed { target, commit } => format!("landed on {target} as {}", commit.short()),
         Landing::LeftOnBranch { branch, hint, why, .. } => format!("left on the branch {branch}: {why}\n{hint}"),
         Landing::Moved { combined, .. } => format!("the target has moved: the merge {} is checked", combined.short()),
-        Landing::Conflict { paths, .. } => format!("the target has moved and conflicts in {}", paths.join(", ")),
+        Landing::Conflict { paths, .. } => format!("the target conflicts in {}", paths.join(", ")),
     }
 }
 

@@ -6,6 +6,7 @@ use domain::{
     budget::Budget as Limits,
     check::CheckSpec,
 };
+use ignore::gitignore::GitignoreBuilder;
 use serde::{Deserialize, Serialize};
 
 use super::ask::Labels;
@@ -152,6 +153,8 @@ impl Brief {
                 return Err(Fault::input(format!("`{field}` has an empty item")).hint("remove it"));
             }
         }
+        accept_paths("allowed_paths", &self.allowed_paths)?;
+        accept_paths("protected_paths", &self.protected_paths)?;
         let brief = brief::Brief {
             goal: self.goal,
             non_goals: self.non_goals,
@@ -201,6 +204,22 @@ impl Brief {
 }
 
 const COMMAND_AGENT: &str = "command";
+
+/// Refuses what would match nothing: the checks would find that out after the work only, or never.
+fn accept_paths(field: &str, patterns: &[String]) -> Result<(), Fault> {
+    for pattern in patterns {
+        let why = match GitignoreBuilder::new("").add_line(None, pattern) {
+            Err(error) => error.to_string(),
+            Ok(_) if pattern.split('/').any(|part| part == "..") => "it leaves the repository".to_owned(),
+            Ok(_) if pattern.starts_with('#') => "in gitignore syntax it is a comment".to_owned(),
+            Ok(_) => continue,
+        };
+        return Err(Fault::input(format!("`{field}` has `{pattern}`, which matches nothing: {why}")).hint(
+            "write paths from the root of the repository in gitignore syntax, such as `src/` or `docs/**/*.md`",
+        ));
+    }
+    Ok(())
+}
 
 fn accept_checks(checks: &[Check]) -> Result<Vec<CheckSpec>, Fault> {
     for (position, Check(check)) in checks.iter().enumerate() {

@@ -47,6 +47,13 @@ async fn bad_bodies_are_told_apart() {
             "money like 2usd",
         ),
         (json!({"brief": {"goal": " "}}), "no goal", "sentence"),
+        (
+            json!({"brief": {"goal": "x", "protected_paths": ["[z-a]"]}}),
+            "`protected_paths` has `[z-a]`",
+            "gitignore syntax",
+        ),
+        (json!({"brief": {"goal": "x", "allowed_paths": ["../x"]}}), "leaves the repository", "from the root"),
+        (json!({"brief": {"goal": "x", "allowed_paths": ["#x"]}}), "comment", "from the root"),
         (json!({"brief_markdown": "+++\nbugdet = 1\n+++\nx"}), "line 2: unknown field `bugdet`", "`budget`"),
         (json!({"brief": {"goal": "x"}, "directory": "here"}), "not an absolute path", ""),
         (json!({"brief": {"goal": "x"}, "directory": "/nowhere/at/all"}), "not in a git repository", "stand in"),
