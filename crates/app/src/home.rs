@@ -126,7 +126,10 @@ impl Home {
     /// Opens the daemon's log to append to; a long one is set aside as `daemon.log.1` first.
     pub fn open_log(&self) -> Result<File, Fault> {
         let path = self.log_file();
-        let unusable = |error: io::Error| Fault::environment(format!("{} cannot be written: {error}", path.display()));
+        let unusable = |error: io::Error| {
+            Fault::environment(format!("{} cannot be written: {error}", path.display()))
+                .hint("make room, or make the home writable; nothing is lost meanwhile")
+        };
         if fs::metadata(&path).is_ok_and(|found| found.len() > MAX_LOG) {
             fs::rename(&path, self.0.join("daemon.log.1")).map_err(unusable)?;
         }

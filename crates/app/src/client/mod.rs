@@ -5,7 +5,8 @@ pub mod events;
 mod http;
 
 use std::{
-    io::{self, BufRead, BufReader, ErrorKind},
+    io::{self, BufRead, BufReader, ErrorKind, IsTerminal},
+    sync::mpsc::{self, RecvTimeoutError, Sender},
     thread,
     time::Duration,
 };
@@ -22,12 +23,15 @@ use self::{
 use crate::{
     daemon::{lock, start},
     home::Home,
+    terminal,
 };
 
 /// How long the daemon may think about a request: to hand over a large repository takes its time.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long an onlooker waits, who only wants to know whether the daemon answers at all.
 const ONLOOKER_PATIENCE: Duration = Duration::from_secs(5);
+/// When a person at a terminal is told that they wait for the daemon.
+const SLOW_AFTER: Duration = Duration::from_secs(5);
 /// How long a stream may be silent; the daemon writes something every few seconds.
 const STREAM_PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait for a daemon that comes back, before a follower gives up.
@@ -124,6 +128,7 @@ impl Client {
     /// One exchange. A daemon that is not there or goes away before it answers is started (again) once.
     fn send(&self, request: &Request) -> Result<Answer, Fault> {
         let socket = self.home.socket();
+        let _answered = self.tell_if_slow(request.patience);
         let mut started = false;
         loop {
             let error = match exchange(&socket, request) {
@@ -170,6 +175,25 @@ impl Client {
             Ok(problem) => problem.into(),
             Err(_) => Fault::bug(format!("the daemon answered {status}: {}", String::from_utf8_lossy(&body))),
         })
+    }
+
+    /// Says that there is no answer yet, unless what this returns is dropped before.
+    fn tell_if_slow(&self, patience: Duration) -> Option<Sender<()>> {
+        if patience <= SLOW_AFTER || !io::stderr().is_terminal() {
+            return None;
+        }
+        let (answered, slow) = mpsc::channel();
+        let home = self.home.clone();
+        thread::spawn(move || {
+            if slow.recv_timeout(SLOW_AFTER) == Err(RecvTimeoutError::Timeout) {
+                let who = lock::holder(&home).map_or_else(String::new, |pid| format!(" (process {pid})"));
+                let (after, patience) = (SLOW_AFTER.as_secs(), patience.as_secs());
+                terminal::print_error(&format!(
+                    "the daemon{who} has not answered for {after} s; waiting for it, {patience} s at most\n"
+                ));
+            }
+        });
+        Some(answered)
     }
 
     fn silent(&self, patience: Duration) -> Fault {

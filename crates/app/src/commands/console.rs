@@ -29,6 +29,8 @@ pub fn state(task: &Summary) -> (Paint, String) {
                 "turning" => "agent at work",
                 "snapshotting" => "taking a snapshot",
                 "awaiting_answer" => "asks you",
+                "resting" => "tries again soon",
+                "nothing_to_do" => "nothing to do",
                 word => word,
             };
             let percent = task.percent.filter(|_| task.detail == "turning").map(|percent| format!(" · {percent} %"));
@@ -81,7 +83,8 @@ pub fn outcome(task: &Summary) -> Vec<String> {
         Some(Outcome::Rejected { by, why }) => vec![because(format!("rejected by {by}"), why.as_deref())],
         Some(Outcome::Canceled { by, why }) => vec![because(format!("canceled by {by}"), why.as_deref())],
         Some(Outcome::Failed { why }) => vec![format!("failed: {why}")],
-        Some(Outcome::NothingToDo { summary }) => vec![format!("nothing to do: {summary}")],
+        Some(Outcome::NothingToDo { summary }) if summary.trim().is_empty() => vec!["nothing was changed".to_owned()],
+        Some(Outcome::NothingToDo { summary }) => vec![format!("nothing was changed: {summary}")],
     }
 }
 

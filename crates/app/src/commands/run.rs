@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::{self, IsTerminal},
+    io::{self, ErrorKind, IsTerminal},
     path::{Path, PathBuf},
 };
 
@@ -69,8 +69,11 @@ fn read_brief(file: &Path) -> Result<wire::Brief, Fault> {
         text_or_stdin("-".to_owned())?
     } else {
         fs::read_to_string(file).map_err(|error| {
-            Fault::input(format!("the brief {} cannot be read: {error}", file.display()))
-                .hint("name a file that is there, or `-` for standard input")
+            let hint = match error.kind() {
+                ErrorKind::InvalidData => "a brief is Markdown in UTF-8",
+                _ => "name a file that is there, or `-` for standard input",
+            };
+            Fault::input(format!("the brief {} cannot be read: {error}", file.display())).hint(hint)
         })?
     };
     brief_file::parse(&text).map_err(|fault| fault.at(file.display()))

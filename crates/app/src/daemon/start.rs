@@ -55,7 +55,10 @@ const KEPT: [&str; 22] = [
 pub fn start(home: &Home) -> Result<(), Fault> {
     home.make()?;
     let path = home.start_lock_file();
-    let unusable = |error: std::io::Error| Fault::environment(format!("{} cannot be written: {error}", path.display()));
+    let unusable = |error: std::io::Error| {
+        Fault::environment(format!("{} cannot be written: {error}", path.display()))
+            .hint("make the home writable, or set OVERNIGHT_HOME to another directory; nothing is lost meanwhile")
+    };
     let turn = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(unusable)?;
     flock(&turn, FlockOperation::LockExclusive).map_err(|error| unusable(error.into()))?;
     if UnixStream::connect(home.socket()).is_ok() {
