@@ -125,7 +125,8 @@ fn start(command: Command, output: OwnedFd, stdin: Option<OwnedFd>) -> Result<Pi
     let errors = output.try_clone().map_err(failed(wire::START))?;
     // The program is a path, the directory is entered and the limits are set: the library can then start it without copying
     // this process's page tables (posix_spawn). It also gives the signals their defaults.
-    let child = process::Command::new(program)
+    let mut child = process::Command::new(program);
+    let child = child
         .arg0(name)
         .args(arguments)
         .env_clear()
@@ -133,9 +134,8 @@ fn start(command: Command, output: OwnedFd, stdin: Option<OwnedFd>) -> Result<Pi
         .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
         .stdout(output)
         .stderr(errors)
-        .process_group(0)
-        .spawn()
-        .map_err(not_started)?;
+        .process_group(0);
+    let child = sys::with_signals_open(|| child.spawn()).map_err(not_started)?;
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Report::NotStarted(libc::ENOENT))
 }
 
@@ -163,20 +163,7 @@ fn find(name: &OsStr, path: &OsStr) -> Result<PathBuf, Errno> {
 /// Reaps until nothing is left, or kills what is left once the daemon is gone.
 fn attend(keeper: &Keeper, control: &OwnedFd, first: Pid) -> ! {
     loop {
-        let (let_go, signaled) = match keeper::wait(control, &keeper.signals) {
-            Ok(ready) => ready,
-            Err(Errno::INTR) => continue,
-            Err(_) => (true, false),
-        };
-        if signaled {
-            // A SIGTERM can only come from the command itself: it is not for the init.
-            sys::drain_signals(&keeper.signals);
-        }
-        // The daemon never writes to the control socket: that it can be read is its end.
-        if let_go {
-            tree::end(keeper.scope);
-            exit(0)
-        }
+        // At first too: a command may have ended while its start was still being seen to.
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == first => report(
@@ -192,6 +179,20 @@ fn attend(keeper: &Keeper, control: &OwnedFd, first: Pid) -> ! {
                 Ok(None) | Err(Errno::INTR) => break,
                 Err(_) => exit(0),
             }
+        }
+        let (let_go, signaled) = match keeper::wait(control, &keeper.signals) {
+            Ok(ready) => ready,
+            Err(Errno::INTR) => continue,
+            Err(_) => (true, false),
+        };
+        if signaled {
+            // A SIGTERM can only come from the command itself: it is not for the init.
+            sys::drain_signals(&keeper.signals);
+        }
+        // The daemon never writes to the control socket: that it can be read is its end.
+        if let_go {
+            tree::end(keeper.scope);
+            exit(0)
         }
     }
 }

@@ -45,8 +45,19 @@ pub struct Keeper {
     pub lock: OwnedFd,
 }
 
+/// What the zygote gives to a keeper.
+#[derive(Debug)]
+pub struct Ordered {
+    pub link: OwnedFd,
+    pub lock: OwnedFd,
+    pub spec: OwnedFd,
+    /// What bounds its control group.
+    pub bounds: u32,
+}
+
 /// Is the keeper until the daemon is gone or lets go of `link`.
-pub fn run(identity: Identity, link: OwnedFd, lock: OwnedFd, spec: OwnedFd) -> ! {
+pub fn run(identity: Identity, ordered: Ordered) -> ! {
+    let Ordered { link, lock, spec, bounds } = ordered;
     let keeper = match prepare(identity, lock, &spec) {
         Ok(keeper) => keeper,
         Err(Failure { stage, mount, error }) => {
@@ -57,12 +68,11 @@ pub fn run(identity: Identity, link: OwnedFd, lock: OwnedFd, spec: OwnedFd) -> !
     };
     drop(spec);
     // Where the daemon is gone already, serving ends at once.
-    drop(wire::send(&link, &Report::Started.encode(), &[], SendFlags::empty()));
+    drop(wire::send(&link, &Report::Ready(bounds).encode(), &[], SendFlags::empty()));
     serve(keeper, link)
 }
 
 fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<Keeper, Failure> {
-    sys::set_children(sys::Children::Awaited);
     let bytes = wire::read_memory_file(spec).map_err(at(wire::START))?;
     let spec = KeeperSpec::decode(&bytes).ok_or_else(|| at(wire::START)(io::ErrorKind::InvalidData.into()))?;
     rustix::thread::set_name(c"overnight-keep").map_err(|error| at(wire::START)(error.into()))?;
@@ -75,7 +85,11 @@ fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<Keeper, 
             // No user namespace below this one: it is how a process without privileges would reach the kernel's mount code.
             // A kernel without this switch (or a read-only /proc/sys) leaves that door as it is on the host.
             drop(fs::write("/proc/sys/user/max_user_namespaces", "0"));
-            let new = root::build(view).map_err(|(mount, error)| Failure { stage: wire::BUILD_ROOT, mount, error })?;
+            let new = root::build(view, spec.limits.memory_bytes).map_err(|(mount, error)| Failure {
+                stage: wire::BUILD_ROOT,
+                mount,
+                error,
+            })?;
             root::enter(&new).map_err(at(wire::ENTER_ROOT))?;
             give_up_privileges().map_err(|error| at(wire::PRIVILEGES)(error.into()))?;
             Scope::Namespace

@@ -8,10 +8,13 @@
 //! reports. Every one of them ends, with all below it, when the socket to the daemon closes: that is how a kill, a dropped
 //! handle and the daemon's death are one case.
 //!
-//! Not walled off yet: the network (commands share the host's), memory and processor time.
+//! Memory, processes and processor time of a sandbox are bounded by control groups (`groups`) where the machine lends them.
+//!
+//! Not walled off yet: the network (commands share the host's).
 
 mod capture;
 mod files;
+mod groups;
 mod init;
 mod keeper;
 mod link;

@@ -83,6 +83,7 @@ impl Mount {
 /// Resource limits, set before a command is executed; `None` leaves the daemon's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessLimits {
+    pub memory_bytes: Option<u64>,
     pub processes: Option<u64>,
     pub open_files: Option<u64>,
     pub file_bytes: Option<u64>,
@@ -153,6 +154,7 @@ impl Reader<'_> {
 impl KeeperSpec {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
+        out.option(self.limits.memory_bytes);
         out.option(self.limits.processes);
         out.option(self.limits.open_files);
         out.option(self.limits.file_bytes);
@@ -170,8 +172,12 @@ impl KeeperSpec {
 
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = Reader(bytes);
-        let limits =
-            ProcessLimits { processes: from.option()?, open_files: from.option()?, file_bytes: from.option()? };
+        let limits = ProcessLimits {
+            memory_bytes: from.option()?,
+            processes: from.option()?,
+            open_files: from.option()?,
+            file_bytes: from.option()?,
+        };
         let view = match from.number()? {
             0 => None,
             _ => {
@@ -276,7 +282,12 @@ mod tests {
                     Mount::Symlink { target: mount("/bin"), to: mount("usr/bin") },
                 ],
             }),
-            limits: ProcessLimits { processes: Some(7), open_files: None, file_bytes: Some(u64::MAX) },
+            limits: ProcessLimits {
+                memory_bytes: Some(1 << 30),
+                processes: Some(7),
+                open_files: None,
+                file_bytes: Some(u64::MAX),
+            },
         };
         assert_eq!(KeeperSpec::decode(&spec.encode()), Some(spec.clone()));
         let plain = KeeperSpec { view: None, ..spec };

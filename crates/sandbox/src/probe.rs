@@ -16,7 +16,7 @@ use domain::{
     ports::sandbox::{Confinement, Exec, Exit, Limits, Probe, Sandbox as _, SandboxSpec, Wall},
 };
 
-use crate::{keeper, sandboxes::Sandboxes};
+use crate::{groups, keeper, sandboxes::Sandboxes};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,13 +26,15 @@ pub fn probe(sandboxes: &Sandboxes) -> Probe {
     let tried = thread::scope(|scope| {
         scope.spawn(|| attempt(sandboxes)).join().unwrap_or_else(|_| Err(Fault::bug("the trial of a sandbox panicked")))
     });
-    let trouble = tried.err().map(|fault| fault.to_string());
+    let (bounds, trouble) = match tried {
+        Ok(bounds) => (bounds, None),
+        Err(fault) => (0, Some(fault.to_string())),
+    };
     let wall = |name: &str, note: &str| Wall {
         name: name.to_owned(),
         stands: trouble.is_none(),
         note: trouble.clone().unwrap_or_else(|| note.to_owned()),
     };
-    let root = rustix::process::geteuid().is_root();
     let mut walls = vec![
         wall(
             "files",
@@ -41,18 +43,38 @@ pub fn probe(sandboxes: &Sandboxes) -> Probe {
         wall("processes", "no other process is seen or signaled (PID and IPC namespaces)"),
         wall("privileges", "no capability, none gained by exec, no further user namespace (user namespace)"),
     ];
-    let open = |name: &str, note: &str| Wall { name: name.to_owned(), stands: false, note: note.to_owned() };
-    walls.push(if root && !keeper::can_limit_namespace() {
-        open("process count", "not limited: run Overnight as an ordinary user, or on Linux 6.14 or later")
+    let open = |name: &str, note: String| Wall { name: name.to_owned(), stands: false, note };
+    let root = rustix::process::geteuid().is_root();
+    let bounded = |bit: u32| bounds & bit != 0;
+    walls.push(if bounded(groups::PROCESSES) {
+        wall("process count", "limited for each sandbox (control group)")
+    } else if root && !keeper::can_limit_namespace() {
+        open("process count", format!("not limited: {}", lend_groups()))
     } else {
-        wall("process count", "limited for each sandbox")
+        wall("process count", "limited for each sandbox (user and PID namespace)")
     });
-    walls.push(open("memory", "not limited yet"));
-    walls.push(open("network", "commands share the host's network for now"));
+    walls.push(if bounded(groups::MEMORY) {
+        wall("memory", "limited for each sandbox; what exceeds it is killed (control group)")
+    } else {
+        open("memory", format!("not limited: {}", lend_groups()))
+    });
+    walls.push(if bounded(groups::PROCESSOR) {
+        wall("processor", "shared equally among sandboxes, however many processes each has (control group)")
+    } else {
+        open("processor", format!("not shared out: {}", lend_groups()))
+    });
+    walls.push(open("network", "commands share the host's network for now".to_owned()));
     Probe { confined: trouble.is_none(), walls }
 }
 
-fn attempt(sandboxes: &Sandboxes) -> Result<(), Fault> {
+/// How to get control groups.
+fn lend_groups() -> &'static str {
+    "no control group can be made here; start the daemon with `systemd-run --user --scope -p Delegate=yes overnight serve`, \
+     or as a service with `Delegate=yes`"
+}
+
+/// What the processes of a sandbox are bounded in.
+fn attempt(sandboxes: &Sandboxes) -> Result<u32, Fault> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let directory = env::temp_dir().join(format!("overnight-probe-{}-{number}", process::id()));
@@ -72,7 +94,7 @@ fn attempt(sandboxes: &Sandboxes) -> Result<(), Fault> {
     tried
 }
 
-async fn run_true(sandboxes: &Sandboxes, directory: &Path) -> Result<(), Fault> {
+async fn run_true(sandboxes: &Sandboxes, directory: &Path) -> Result<u32, Fault> {
     let sandbox = sandboxes.open_untested(SandboxSpec {
         root: directory.join("root"),
         home: directory.join("home"),
@@ -95,7 +117,7 @@ async fn run_true(sandboxes: &Sandboxes, directory: &Path) -> Result<(), Fault> 
     let exit = process.wait(PATIENCE).await;
     sandbox.kill().await;
     match exit {
-        Some(Exit::Code(0)) => Ok(()),
+        Some(Exit::Code(0)) => Ok(sandbox.bounds()),
         other => Err(Fault::environment(format!("`true` in a sandbox ended with {other:?}"))),
     }
 }

@@ -28,9 +28,11 @@ const PLAIN: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrF
 const READ_ONLY: MountAttrFlags = PLAIN.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
 
 /// Builds the root over the current one and returns it. The error names the mount of the view it was at, from 1, or 0.
-pub fn build(view: &View) -> Result<OwnedFd, (u16, io::Error)> {
+///
+/// `memory_bytes` is what the sandbox's processes may use together, which counts what they keep in memory as files.
+pub fn build(view: &View, memory_bytes: Option<u64>) -> Result<OwnedFd, (u16, io::Error)> {
     let general = |error: io::Error| (0, error);
-    let root = frame().map_err(general)?;
+    let root = frame(memory_bytes).map_err(general)?;
     let home = open_directory(CWD, &view.home).map_err(|errno| general(errno.into()))?;
     let mut veils = Vec::new();
     for (index, mount) in view.mounts.iter().enumerate() {
@@ -45,13 +47,14 @@ pub fn build(view: &View) -> Result<OwnedFd, (u16, io::Error)> {
 }
 
 /// The empty root with what every sandbox has and no host lends.
-fn frame() -> io::Result<OwnedFd> {
+fn frame(memory_bytes: Option<u64>) -> io::Result<OwnedFd> {
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    let root = memory("0755")?;
+    let root = memory("0755", TINY)?;
     // Over the old root, which stays this process's root until `enter`.
     move_mount(&root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    for (path, mode) in [("dev/shm", "1777"), ("run", "0755")] {
-        attach(&memory(mode)?, &place(&root, Path::new(path), Hidden::Directory)?)?;
+    for (path, mode, percent) in [("dev/shm", "1777", 40), ("run", "0755", 10)] {
+        let size = memory_bytes.map_or_else(|| format!("{percent}%"), |most| (most / 100 * percent).to_string());
+        attach(&memory(mode, &size)?, &place(&root, Path::new(path), Hidden::Directory)?)?;
     }
     let terminals = fsopen(c"devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&terminals, c"ptmxmode", c"0666")?;
@@ -87,10 +90,14 @@ fn process_table() -> io::Result<OwnedFd> {
     Ok(fsmount(&table, FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
 }
 
+/// Holds mount points only.
+const TINY: &str = "1m";
+
 /// A new file system in memory.
-fn memory(mode: &str) -> io::Result<OwnedFd> {
+fn memory(mode: &str, size: &str) -> io::Result<OwnedFd> {
     let tmpfs = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&tmpfs, c"mode", mode)?;
+    fsconfig_set_string(&tmpfs, c"size", size)?;
     fsconfig_create(&tmpfs)?;
     Ok(fsmount(&tmpfs, FsMountFlags::FSMOUNT_CLOEXEC, PLAIN)?)
 }
@@ -131,7 +138,7 @@ fn put(root: &OwnedFd, home: &OwnedFd, mount: &Mount) -> io::Result<Option<Owned
             attach(&tree, &at(target, Hidden::Directory)?)?;
         }
         Mount::Hide { target, what: Hidden::Directory } => {
-            let veil = memory("0555")?;
+            let veil = memory("0555", TINY)?;
             attach(&veil, &at(target, Hidden::Directory)?)?;
             return Ok(Some(veil));
         }

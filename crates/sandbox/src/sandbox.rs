@@ -5,7 +5,10 @@ use std::{
     io,
     os::fd::AsFd,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,6 +24,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     files::Files,
+    groups::Bounds,
     init,
     link::Link,
     lock,
@@ -29,6 +33,7 @@ use crate::{
     process::{Keeping, Process},
     sandboxes::Zygote,
     wire::{self, Report},
+    zygote::{Namespaces, Order},
 };
 
 /// In place of a time that the clock cannot tell.
@@ -48,12 +53,27 @@ pub struct Sandbox {
     files: Files,
     /// There is none before the first command and after a kill.
     keeper: Mutex<Option<Arc<Link>>>,
+    /// What the control group of the last keeper bounds.
+    bounds: AtomicU32,
 }
 
 impl Sandbox {
     pub fn new(zygote: Arc<Zygote>, spec: SandboxSpec, keeper: &KeeperSpec, env: Vec<(OsString, OsString)>) -> Self {
         let files = Files::new(spec.root.clone());
-        Self { zygote, spec, keeper_spec: keeper.encode(), env, files, keeper: Mutex::new(None) }
+        Self {
+            zygote,
+            spec,
+            keeper_spec: keeper.encode(),
+            env,
+            files,
+            keeper: Mutex::new(None),
+            bounds: AtomicU32::new(0),
+        }
+    }
+
+    /// What its processes are bounded in together; nothing before the first command.
+    pub fn bounds(&self) -> u32 {
+        self.bounds.load(Ordering::Relaxed)
     }
 
     /// The keeper, started when there is none.
@@ -66,7 +86,10 @@ impl Sandbox {
         for _ in 0..2 {
             let keeper = self.order_keeper().await?;
             match keeper.report().await {
-                Some(Report::Started) => return Ok(slot.insert(Arc::new(keeper)).clone()),
+                Some(Report::Ready(bounds)) => {
+                    self.bounds.store(bounds, Ordering::Relaxed);
+                    return Ok(slot.insert(Arc::new(keeper)).clone());
+                }
                 Some(Report::Failed { stage, errno, mount }) => return Err(self.explain(stage, errno, mount)),
                 _ => {}
             }
@@ -79,11 +102,18 @@ impl Sandbox {
         let zygote = self.zygote.clone();
         let path = self.spec.lock.clone();
         let spec = self.keeper_spec.clone();
-        let confined = self.spec.confinement == Confinement::Confined;
+        let limits = self.spec.limits;
+        let ordered = Order {
+            namespaces: match self.spec.confinement {
+                Confinement::Confined => Namespaces::Own,
+                Confinement::Unconfined => Namespaces::Hosts,
+            },
+            bounds: Bounds { memory: limits.memory_bytes.unwrap_or(0), processes: limits.processes.unwrap_or(0) },
+        };
         let order = move || -> Result<(), Fault> {
             let lock = lock::share(&path)?;
             let spec = wire::memory_file(&spec).map_err(|error| no_process(&error))?;
-            zygote.order(u8::from(confined), &[theirs.as_fd(), lock.as_fd(), spec.as_fd()])
+            zygote.order(ordered, &[theirs.as_fd(), lock.as_fd(), spec.as_fd()])
         };
         tokio::task::spawn_blocking(order).await.map_err(|error| Fault::bug(error.to_string()))??;
         Link::new(ours).map_err(|error| no_process(&error))
@@ -138,7 +168,7 @@ impl Sandbox {
                     .hint("write the long part to a file, or give it on standard input"));
             }
             Some(Report::Failed { stage, errno, mount }) => return Err(self.explain(stage, errno, mount)),
-            Some(Report::Exited(_) | Report::Signaled(_)) | None => {
+            Some(Report::Ready(_) | Report::Exited(_) | Report::Signaled(_)) | None => {
                 return Err(Fault::transient("the sandbox was killed while a command was started in it"));
             }
         };

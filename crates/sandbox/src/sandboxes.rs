@@ -30,7 +30,7 @@ use crate::{
     sandbox::Sandbox,
     view::Host,
     wire,
-    zygote::ZYGOTE_ARGUMENT,
+    zygote::{Order, ZYGOTE_ARGUMENT},
 };
 
 /// What the room needs to know of the machine and the program.
@@ -91,6 +91,7 @@ impl Sandboxes {
         let confined = spec.confinement == Confinement::Confined;
         let view = if confined { Some(self.host.view(&spec)?) } else { None };
         let limits = ProcessLimits {
+            memory_bytes: spec.limits.memory_bytes,
             processes: spec.limits.processes,
             open_files: spec.limits.open_files,
             file_bytes: spec.limits.file_bytes,
@@ -187,7 +188,7 @@ impl Zygote {
     }
 
     /// Orders a keeper. Blocks while the zygote has many orders before this one.
-    pub fn order(&self, order: u8, fds: &[BorrowedFd<'_>]) -> Result<(), Fault> {
+    pub fn order(&self, order: Order, fds: &[BorrowedFd<'_>]) -> Result<(), Fault> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let mut last = None;
         // A second time where the one that ran has died meanwhile.
@@ -197,7 +198,7 @@ impl Zygote {
                 None => running.insert(self.execute()?),
             };
             let Some(socket) = &zygote.socket else { continue };
-            match wire::send(socket, &[order], fds, SendFlags::empty()) {
+            match wire::send(socket, &order.encode(), fds, SendFlags::empty()) {
                 Ok(()) => return Ok(()),
                 Err(error) => last = Some(error),
             }

@@ -23,6 +23,23 @@ pub fn fork(flags: libc::c_int) -> io::Result<Option<Pid>> {
     }
 }
 
+/// As [`fork`], in the control group (version 2) of this directory.
+pub fn fork_into(flags: libc::c_int, group: &OwnedFd) -> io::Result<Option<Pid>> {
+    const INTO_CGROUP: u64 = 0x2_0000_0000;
+    // SAFETY: all of its fields are integers, for which zero is "none".
+    let mut how: libc::clone_args = unsafe { mem::zeroed() };
+    how.flags = u64::from(flags.unsigned_abs()) | INTO_CGROUP;
+    how.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    how.cgroup = u64::from(group.as_raw_fd().unsigned_abs());
+    // SAFETY: as in `fork`, there is no stack and no CLONE_VM; `how` lives through the call and its size is given.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const how, mem::size_of::<libc::clone_args>()) };
+    match pid {
+        0 => Ok(None),
+        _ if pid > 0 => Ok(Pid::from_raw(i32::try_from(pid).unwrap_or(0))),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Kills every process of this PID namespace but its init; the caller must be that init.
 pub fn kill_namespace() {
     // SAFETY: `kill` touches no memory. It fails only when there is nothing to kill.
@@ -44,6 +61,20 @@ pub fn signal_fd() -> io::Result<OwnedFd> {
             -1 => Err(io::Error::last_os_error()),
             fd => Ok(OwnedFd::from_raw_fd(fd)),
         }
+    }
+}
+
+/// Does something with no signal blocked, as a process that is started inherits what its parent blocks. A SIGCHLD of the
+/// meantime is lost: look for ended children afterwards.
+pub fn with_signals_open<T>(act: impl FnOnce() -> T) -> T {
+    // SAFETY: both sets are initialised before they are read and outlive the calls, which touch nothing else.
+    unsafe {
+        let (mut none, mut before): (libc::sigset_t, libc::sigset_t) = (mem::zeroed(), mem::zeroed());
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, &raw mut before);
+        let done = act();
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+        done
     }
 }
 
@@ -71,24 +102,6 @@ pub fn start_afresh() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
-}
-
-/// How a process takes the end of its children.
-#[derive(Clone, Copy, Debug)]
-pub enum Children {
-    /// The kernel reaps them.
-    Forgotten,
-    /// They wait to be reaped.
-    Awaited,
-}
-
-pub fn set_children(how: Children) {
-    let action = match how {
-        Children::Forgotten => libc::SIG_IGN,
-        Children::Awaited => libc::SIG_DFL,
-    };
-    // SAFETY: both dispositions are constants of the system, no handler code is installed.
-    unsafe { libc::signal(libc::SIGCHLD, action) };
 }
 
 /// Takes every capability out of the bounding set, so that no exec can gain one, not even of user 0.

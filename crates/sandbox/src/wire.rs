@@ -79,7 +79,9 @@ pub fn read_memory_file(fd: &OwnedFd) -> io::Result<Vec<u8>> {
 /// What a keeper or an init tells the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// A keeper is ready for commands; an init has executed its command.
+    /// A keeper is ready for commands; what bounds its group (`groups::MEMORY` and its like).
+    Ready(u32),
+    /// An init has executed its command.
     Started,
     /// The command's first process ended.
     Exited(i32),
@@ -121,6 +123,7 @@ impl Report {
             Self::NotStarted(errno) => (3, 0, 0, errno),
             Self::NoDirectory(errno) => (4, 0, 0, errno),
             Self::Failed { stage, errno, mount } => (5, stage, mount, errno),
+            Self::Ready(bounds) => (6, 0, 0, bounds.cast_signed()),
         };
         let [m0, m1] = mount.to_le_bytes();
         let [v0, v1, v2, v3] = value.to_le_bytes();
@@ -138,6 +141,7 @@ impl Report {
             3 => Self::NotStarted(value),
             4 => Self::NoDirectory(value),
             5 => Self::Failed { stage, errno: value, mount: u16::from_le_bytes([m0, m1]) },
+            6 => Self::Ready(value.cast_unsigned()),
             _ => return None,
         })
     }
@@ -151,6 +155,7 @@ mod tests {
     fn reports_come_back_as_they_were() {
         let all = [
             Report::Started,
+            Report::Ready(5),
             Report::Exited(-1),
             Report::Signaled(9),
             Report::NotStarted(2),

@@ -3,14 +3,17 @@
 //! The daemon has many threads and a large memory, so that forking it is unsafe and executing it anew for every command is
 //! slow. It executes itself once, as this.
 
-use std::{io, os::fd::OwnedFd, process::exit};
+use std::{collections::HashMap, io, os::fd::OwnedFd, process::exit};
 
 use rustix::{
     fs::{Mode, OFlags},
+    io::Errno,
     net::{RecvFlags, SendFlags},
+    process::{Pid, WaitOptions},
 };
 
 use crate::{
+    groups::{Bounds, Group, Groups, Version},
     keeper, sys,
     wire::{self, Report},
 };
@@ -46,40 +49,152 @@ fn serve() -> io::Result<()> {
     drop(null);
     // A Ctrl-C in the daemon's terminal is for the daemon, which then stops its sandboxes in its own order.
     rustix::process::setsid()?;
-    sys::set_children(sys::Children::Forgotten);
+    let signals = sys::signal_fd()?;
     let identity = Identity { user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() };
     if identity.user == 0 {
         sys::drop_groups();
     }
     rustix::thread::set_name(c"overnight-zygote")?;
+    let mut nursery = Nursery { groups: Groups::find(), living: HashMap::new(), dying: Vec::new() };
     loop {
-        let mut order = [0; 1];
-        let (length, fds) = match wire::receive(&socket, &mut order, RecvFlags::empty()) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+        let (ordered, signaled) = match keeper::wait(&socket, &signals) {
+            Err(Errno::INTR) => continue,
+            ready => ready?,
+        };
+        if signaled {
+            if sys::drain_signals(&signals) {
+                break;
+            }
+            nursery.reap();
+        }
+        if !ordered {
+            continue;
+        }
+        let mut packet = [0; Order::LENGTH];
+        let (length, fds) = match wire::receive(&socket, &mut packet, RecvFlags::DONTWAIT) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => continue,
             got => got?,
         };
         if length == 0 {
-            return Ok(());
+            break;
         }
         let Ok([link, lock, spec]) = <[OwnedFd; 3]>::try_from(fds) else {
             return Err(io::Error::other("an order without its descriptors"));
         };
-        let flags = match order[0] {
-            0 => 0,
-            _ => libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
-        };
-        match sys::fork(flags) {
-            Ok(None) => {
-                drop(socket);
-                keeper::run(identity, link, lock, spec)
+        // Only the child has a group to join.
+        if let Some((group, born)) = nursery.fork(Order::decode(packet), &link) {
+            drop((socket, signals));
+            keeper::run(identity, keeper::Ordered { link, lock, spec, bounds: group.join(born) })
+        }
+    }
+    drop(socket);
+    nursery.close()
+}
+
+/// What a keeper is ordered with, besides its descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub namespaces: Namespaces,
+    pub bounds: Bounds,
+}
+
+/// Whether a keeper gets namespaces of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namespaces {
+    Own,
+    Hosts,
+}
+
+impl Order {
+    const LENGTH: usize = 17;
+
+    pub fn encode(self) -> [u8; Self::LENGTH] {
+        let mut packet = [0; Self::LENGTH];
+        packet[0] = u8::from(self.namespaces == Namespaces::Own);
+        packet[1..9].copy_from_slice(&self.bounds.memory.to_le_bytes());
+        packet[9..].copy_from_slice(&self.bounds.processes.to_le_bytes());
+        packet
+    }
+
+    fn decode(packet: [u8; Self::LENGTH]) -> Self {
+        let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| packet[at + index]));
+        Self {
+            namespaces: if packet[0] == 0 { Namespaces::Hosts } else { Namespaces::Own },
+            bounds: Bounds { memory: number(1), processes: number(9) },
+        }
+    }
+}
+
+/// The keepers, and the groups that are theirs.
+struct Nursery {
+    groups: Groups,
+    living: HashMap<Pid, String>,
+    /// Groups whose keeper has gone and in which something is left: plain processes of a keeper that was killed.
+    dying: Vec<String>,
+}
+
+impl Nursery {
+    /// Makes a keeper. In the keeper itself: its group, and the version of it that it was born in.
+    fn fork(&mut self, order: Order, link: &OwnedFd) -> Option<(Group, Option<Version>)> {
+        let flags = match order.namespaces {
+            Namespaces::Hosts => 0,
+            Namespaces::Own => {
+                libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS
             }
-            Ok(Some(_)) => {}
+        };
+        let group = self.groups.make(order.bounds);
+        let mut born = None;
+        let mut forked = Err(io::ErrorKind::Unsupported.into());
+        if let Some(cradle) = group.cradle() {
+            born = Some(Version::Two);
+            forked = sys::fork_into(flags, &cradle);
+        }
+        if forked.is_err() {
+            born = None;
+            forked = sys::fork(flags);
+        }
+        match forked {
+            Ok(None) => return Some((group, born)),
+            Ok(Some(keeper)) => {
+                self.living.insert(keeper, group.name().to_owned());
+            }
             Err(error) => {
+                self.groups.remove(group.name());
                 let errno = error.raw_os_error().unwrap_or_default();
                 let report = Report::Failed { stage: wire::NAMESPACES, errno, mount: 0 };
                 // The daemon may have given up on it; nothing else is to be told.
-                drop(wire::send(&link, &report.encode(), &[], SendFlags::empty()));
+                drop(wire::send(link, &report.encode(), &[], SendFlags::empty()));
             }
+        }
+        None
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some((keeper, _))) = rustix::process::wait(WaitOptions::NOHANG) {
+            self.dying.extend(self.living.remove(&keeper));
+        }
+        self.dying.retain(|name| !self.groups.remove(name));
+    }
+
+    /// The daemon does not wait for this: keepers end when it lets go of them, which may be later.
+    fn close(self) -> io::Result<()> {
+        if sys::fork(0)?.is_none() {
+            rustix::thread::set_name(c"overnight-sweep")?;
+            self.groups.bury();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_come_back_as_they_were() {
+        for namespaces in [Namespaces::Own, Namespaces::Hosts] {
+            let order = Order { namespaces, bounds: Bounds { memory: u64::MAX - 1, processes: 7 } };
+            assert_eq!(Order::decode(order.encode()), order);
         }
     }
 }

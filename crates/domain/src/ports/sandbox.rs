@@ -73,6 +73,7 @@ pub struct SandboxSpec {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Of all processes together; `None`: three quarters of what the daemon itself may use. What exceeds it is killed.
     pub memory_bytes: Option<u64>,
     pub processes: Option<u64>,
     pub open_files: Option<u64>,

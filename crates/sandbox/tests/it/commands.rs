@@ -220,6 +220,9 @@ async fn signals_and_descriptors_are_as_for_a_fresh_login() {
         let [blocked, ignored] = [words[1], words[3]].map(|mask| u64::from_str_radix(mask, 16).unwrap());
         // Two real-time signals belong to the C library, which nobody can set.
         assert_eq!((blocked, ignored & !0x1_8000_0000), (0, 0));
+        // Without a shell in between, which would mend it.
+        let (_, own) = run(&*sandbox, exec(&["grep", "SigBlk", "/proc/self/status"])).await;
+        assert_eq!(own, "SigBlk:\t0000000000000000\n");
         // The last is the directory that `ls` reads.
         assert_eq!(words[4..], ["0", "1", "2", "3"]);
         // A broken pipe ends its writer.

@@ -5,5 +5,6 @@ mod commands;
 mod files;
 mod host;
 mod lifetime;
+mod limits;
 mod tools;
 mod walls;

@@ -1,0 +1,163 @@
+//! What one sandbox may use of the machine.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use domain::ports::sandbox::{Confinement, Exit, Limits, Sandboxes as _};
+
+use crate::host::{BOTH, LONG, Place, alive, exec, mark, options, printed, run, sandboxes, sh, start, text};
+
+/// Whether the machine has this wall; says so where not.
+fn stands(name: &str) -> bool {
+    let wall = sandboxes().probe().walls.into_iter().find(|wall| wall.name == name).unwrap();
+    if !wall.stands {
+        eprintln!("SKIPPED: {name}: {}", wall.note);
+    }
+    wall.stands
+}
+
+/// Takes memory, and touches every page of it.
+const BOMB: &str = "held = []\nwhile True: held.append(bytearray(b'x') * (8 << 20))";
+
+#[tokio::test]
+async fn a_memory_bomb_ends_and_harms_nobody_else() {
+    if !stands("memory") {
+        return;
+    }
+    for confinement in BOTH {
+        let (place, other) = (Place::new(), Place::new());
+        let mut spec = place.spec(confinement);
+        spec.limits = Limits { memory_bytes: Some(256 << 20), ..spec.limits };
+        let sandbox = sandboxes().open(spec).await.unwrap();
+        let neighbour = other.open(confinement).await;
+        let mut witness = neighbour.spawn(sh("until test -e go; do sleep 0.01; done; echo unharmed")).await.unwrap();
+        let (exit, printed) = run(&*sandbox, exec(&["/usr/bin/env", "python3", "-c", BOMB])).await;
+        assert_eq!(exit, Exit::Signal(libc::SIGKILL), "{confinement:?} {printed}");
+        // The sandbox itself goes on too.
+        assert_eq!(run(&*sandbox, sh("echo again")).await.1, "again\n");
+        fs::write(other.root().join("go"), "").unwrap();
+        assert_eq!(witness.wait(LONG).await, Some(Exit::Code(0)));
+        assert_eq!(text(&witness.output()), "unharmed\n");
+    }
+}
+
+#[tokio::test]
+async fn many_processes_share_one_limit_of_memory() {
+    if !stands("memory") {
+        return;
+    }
+    let place = Place::new();
+    let mut spec = place.spec(Confinement::Confined);
+    spec.limits = Limits { memory_bytes: Some(256 << 20), ..spec.limits };
+    let sandbox = sandboxes().open(spec).await.unwrap();
+    // 40 MiB each.
+    let script = "for n in 1 2 3 4 5 6 7 8 9 10; do python3 -c 'import time; x = bytearray(b\"x\") * (40 << 20); \
+                  time.sleep(1); print(1)' & done; wait; echo done";
+    let (exit, printed) = run(&*sandbox, sh(script)).await;
+    assert_eq!((exit, printed.lines().last()), (Exit::Code(0), Some("done")), "{printed}");
+    assert!(printed.matches('1').count() < 10, "{printed}");
+}
+
+#[tokio::test]
+async fn files_in_memory_are_bounded_too() {
+    let place = Place::new();
+    let mut spec = place.spec(Confinement::Confined);
+    spec.limits = Limits { memory_bytes: Some(64 << 20), ..spec.limits };
+    let sandbox = sandboxes().open(spec).await.unwrap();
+    for directory in ["/dev/shm", "/run"] {
+        let script = format!("head -c 64M /dev/zero > {directory}/full");
+        let (exit, printed) = run(&*sandbox, sh(&script)).await;
+        assert_ne!(exit, Exit::Code(0), "{printed}");
+        assert!(printed.contains("No space left"), "{exit:?} {printed}");
+    }
+    assert_eq!(run(&*sandbox, sh("echo again")).await.1, "again\n");
+}
+
+#[tokio::test]
+async fn plain_processes_are_counted_too() {
+    let probe = sandboxes().probe();
+    if !probe.walls.iter().any(|wall| wall.name == "process count" && wall.note.contains("control group")) {
+        eprintln!("SKIPPED: this machine cannot count the processes of a control group: {probe:?}");
+        return;
+    }
+    for confinement in BOTH {
+        let place = Place::new();
+        let mut spec = place.spec(confinement);
+        spec.limits.processes = Some(64);
+        let sandbox = sandboxes().open(spec).await.unwrap();
+        let mark = mark();
+        let process = sandbox.spawn(sh(&format!("for n in $(seq 500); do sleep {mark} & done; wait"))).await.unwrap();
+        printed(&*process, "fork").await;
+        let count = alive(&mark);
+        assert!((40..=64).contains(&count), "{confinement:?} {count}");
+    }
+}
+
+/// The groups of this machine that this zygote made, in every hierarchy.
+fn groups(zygote: u32) -> Vec<PathBuf> {
+    let prefix = format!("overnight-sandboxes-{zygote}-");
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                found.push(entry.path());
+            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+fn below(group: &Path) -> usize {
+    let entries = fs::read_dir(group).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).count()
+}
+
+#[tokio::test]
+async fn no_group_outlives_its_sandbox_or_its_zygote() {
+    if !stands("memory") {
+        return;
+    }
+    let (own, zygote) = start(options());
+    for confinement in BOTH {
+        let place = Place::new();
+        let sandbox = own.open(place.spec(confinement)).await.unwrap();
+        run(&*sandbox, sh("true")).await;
+        assert!(groups(zygote).iter().any(|group| below(group) == 1));
+        sandbox.kill().await;
+        while groups(zygote).iter().any(|group| below(group) > 0) {
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(own);
+    while !groups(zygote).is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_zygote_left_is_swept() {
+    if !stands("memory") {
+        return;
+    }
+    let (own, zygote) = start(options());
+    let place = Place::new();
+    let sandbox = own.open(place.spec(Confinement::Confined)).await.unwrap();
+    run(&*sandbox, sh("true")).await;
+    assert!(std::process::Command::new("kill").args(["-9", &zygote.to_string()]).status().unwrap().success());
+    // Its keeper lives on, and so does its group; nobody may sweep it now.
+    let (second, _) = start(options());
+    let other = Place::new();
+    run(&*second.open(other.spec(Confinement::Confined)).await.unwrap(), sh("true")).await;
+    assert!(groups(zygote).iter().any(|group| below(group) == 1));
+    assert_eq!(run(&*sandbox, sh("echo still here")).await.1, "still here\n");
+    sandbox.kill().await;
+    drop((sandbox, own));
+    let (third, _) = start(options());
+    run(&*third.open(other.spec(Confinement::Confined)).await.unwrap(), sh("true")).await;
+    assert_eq!(groups(zygote), Vec::<PathBuf>::new());
+}
