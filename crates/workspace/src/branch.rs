@@ -56,7 +56,9 @@ impl Home {
         let source = Source::find(directory)?;
         let store = self.store(&repository.id)?;
         let start = store.first_parent(head)?;
-        if source.commit_of(&self.git, start.as_str())?.is_none() {
+        // Handed-over uncommitted work is a start that its own repository does not have.
+        let is_its_own = source.repository().id == repository.id;
+        if !is_its_own && source.commit_of(&self.git, start.as_str())?.is_none() {
             return Err(Fault::input(format!(
                 "{} is not the repository of {task}",
                 source.repository().path.display()

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use domain::{FaultClass, ports::workspace::Workspaces as _};
+use domain::{
+    FaultClass,
+    ports::workspace::{Wip, Workspaces as _},
+};
 
 use crate::ground::{Ground, KEY, TASK, git, write};
 
@@ -47,6 +50,18 @@ async fn pulling_into_a_dirty_tree_makes_the_branch_only() {
     git(&other, &["init", "-q"]);
     let fault = ground.rooms.pull(other, origin.repository.clone(), TASK, head).await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Input);
+}
+
+#[tokio::test]
+async fn a_change_on_uncommitted_work_is_pulled_into_its_own_repository() {
+    let ground = Ground::new();
+    write(&ground.repo, "a.txt", "mine\n");
+    let origin = ground.try_resolve(|request| request.wip = Wip::HandOver).await.unwrap();
+    let head = ground.change(&origin, |root| write(root, "a.txt", "mine\nand more\n")).await;
+    let lines = ground.rooms.pull(ground.repo.clone(), origin.repository.clone(), TASK, head.clone()).await.unwrap();
+    assert!(lines[0].contains("not checked out"), "{lines:?}");
+    assert_eq!(git(&ground.repo, &["show", "overnight/T-12:a.txt"]), "mine\nand more");
+    assert_eq!(fs::read_to_string(ground.repo.join("a.txt")).unwrap(), "mine\n");
 }
 
 #[tokio::test]
