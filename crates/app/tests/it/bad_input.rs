@@ -39,6 +39,11 @@ fn of_the_brief() {
     refuses(place.on(&["run", " ", "--", "true"]), &["goal"]);
     refuses(place.on(&["run", "--brief", "missing.md"]), &["missing.md"]);
 
+    refuses(place.on(&["run", "x", "--allow", "../src", "--", "true"]), &["../src", "leaves the repository"]);
+    refuses(place.on(&["run", "x", "--protect", "[z-a]", "--", "true"]), &["[z-a]", "matches nothing"]);
+    fs::write(place.repository.join("brief.md"), [0xff, 0xfe]).unwrap();
+    refuses(place.on(&["run", "--brief", "brief.md", "--", "true"]), &["brief.md", "UTF-8"]);
+
     place.write("brief.md", "+++\nbudgte = \"2usd\"\n+++\n# Do it\n");
     refuses(place.on(&["run", "--brief", "brief.md", "--", "true"]), &["brief.md", "line 2", "budgte", "budget"]);
     refuses(
@@ -89,10 +94,20 @@ fn of_the_task() {
     assert_eq!(error["error"]["class"], "not_found");
 
     let id = place.run_shell("echo x >> file.txt", &["--check", "true"]);
-    refuses(place.on(&["answer", &id, "yes"]), &["T-1"]);
+    refuses(place.on(&["answer", &id, "yes"]), &["T-1 has no question open"]);
     refuses(place.on(&["restore", &id]), &["not ended"]);
     refuses(place.on(&["comment", &id, "  "]), &["empty"]);
     refuses(place.on(&["approve", &id, "--head", "0123456789"]), &["012345"]);
+}
+
+#[test]
+fn of_a_report_that_is_taken_for_a_change() {
+    let place = Place::new();
+    place.on(&["run", "Say hello", "--report", "--wait", "--", "echo", "hello"]).ok();
+    refuses(place.on(&["diff", "1"]), &["T-1 delivers a report"]);
+    refuses(place.on(&["pull", "1"]), &["T-1 delivers a report"]);
+    place.on(&["run", "Nothing", "--check", "true", "--wait", "--", "true"]).ok();
+    refuses(place.on(&["diff", "2"]), &["T-2 has no change", "nothing to do"]);
 }
 
 #[test]

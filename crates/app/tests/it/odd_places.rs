@@ -69,6 +69,73 @@ fn a_conflict_comes_back_to_its_person() {
 }
 
 #[test]
+fn a_program_that_fails_is_run_once_and_its_work_is_kept() {
+    let place = Place::new();
+    let id = place.run_shell("echo two >> file.txt; echo no luck >&2; exit 3", &["--check", "true"]);
+    let show = place.on(&["show", &id]).ok();
+    assert!(show.contains("ended with exit code 3: no luck") && show.contains("1 turn,"), "{show}");
+    assert!(place.on(&["diff", &id]).ok().ends_with("+two\n"));
+}
+
+#[test]
+fn uncommitted_work_is_handed_over_and_its_change_is_pulled() {
+    let place = Place::new();
+    place.write("file.txt", "one\nmine\n");
+    let id = place.run_shell("echo two >> file.txt", &["--wip", "--check", "true"]);
+    place.on(&["diff", &id]).ok();
+    let ran = place.on(&["approve", &id]);
+    assert_eq!(ran.code, Some(1), "the target has no such line: {ran:?}");
+    assert!(ran.stdout.contains("file.txt") && ran.stdout.contains("overnight pull T-1"), "{ran:?}");
+    assert!(place.on(&["pull", &id]).ok().contains("overnight/T-1"));
+    assert_eq!(place.git(&["show", "overnight/T-1:file.txt"]), "one\nmine\ntwo");
+    assert_eq!(place.read("file.txt"), "one\nmine\n");
+    place.commit("Mine");
+    place.on(&["diff", &id]).ok();
+    assert!(place.on(&["approve", &id]).ok().contains("landed on main"));
+    assert_eq!(place.read("file.txt"), "one\nmine\ntwo\n");
+}
+
+#[test]
+fn submodules_and_filters_are_left_as_they_are_stored() {
+    let place = Place::new();
+    let library = place.directory.path().join("library");
+    place.git(&["clone", "-q", place.repository.to_str().unwrap(), library.to_str().unwrap()]);
+    let add = ["-c", "protocol.file.allow=always", "submodule", "add", "-q", library.to_str().unwrap(), "library"];
+    place.git(&add);
+    place.write(".gitattributes", "*.bin filter=lfs -text\n*.crlf text eol=crlf\n");
+    place.write("big.bin", "version https://git-lfs.github.com/spec/v1\n");
+    place.write("lines.crlf", "one\r\n");
+    place.commit("Odd");
+
+    let line = r"grep -q git-lfs big.bin && printf 'two\r\n' >> lines.crlf && echo two >> file.txt";
+    let ran = place.on(&["run", "x", "--check", "grep -q two lines.crlf", "--wait", "--", "sh", "-c", line]);
+    assert!(ran.stderr.contains("Submodules are left") && ran.stderr.contains("LFS"), "{ran:?}");
+    assert!(ran.ok().contains("review · green"));
+    place.on(&["diff", "1"]).ok();
+    place.on(&["approve", "1"]).ok();
+    assert_eq!(place.read("lines.crlf"), "one\r\ntwo\r\n");
+    assert_eq!(place.git(&["status", "--porcelain"]), "");
+    assert_eq!(place.git(&["show", "--stat", "--format=", "--name-only"]), "file.txt\nlines.crlf");
+}
+
+#[test]
+fn nothing_untrusted_reaches_the_terminal_as_it_is() {
+    let place = Place::new();
+    let line = r"printf '\033[2Jgone \342\200\256desrever\007\n'; echo x > $(printf '\033[31mred')";
+    let goal = "A \u{1b}[31mred\u{202e} goal";
+    let ran = place.on(&["run", goal, "--check", "true", "--wait", "--", "sh", "-c", line]);
+    let mut told = vec![format!("{}{}", ran.stdout, ran.stderr)];
+    for arguments in [&["list"][..], &["inbox"], &["show", "1"], &["logs", "1"], &["diff", "1"], &["approve", "1"]] {
+        let ran = place.on(arguments);
+        told.push(format!("{}{}", ran.stdout, ran.stderr));
+    }
+    for text in told {
+        let hostile = |char: char| char != '\n' && char != '\t' && (char.is_control() || char == '\u{202e}');
+        assert!(!text.contains(hostile), "{text:?}");
+    }
+}
+
+#[test]
 fn names_that_are_not_utf8_survive() {
     let place = Place::new();
     let id = place.run_shell(r#"echo odd > "$(printf 'odd\377name')""#, &["--check", "true"]);
