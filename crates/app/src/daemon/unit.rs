@@ -47,6 +47,7 @@ fn unit(program: &Path, home: &Home) -> String {
          Environment={}\n\
          Restart=on-failure\n\
          TimeoutStopSec=60\n\
+         Delegate=yes\n\
          \n\
          [Install]\n\
          WantedBy=default.target\n",
