@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use domain::{
     Fault, FaultClass,
+    attempt::AttemptStatus,
+    command::Command,
     event::Event,
-    ids::{CommandId, TaskId},
+    ids::{AttemptKey, AttemptNo, CommandId, TaskId},
+    task::Task,
 };
 use tokio::sync::mpsc;
 
@@ -54,7 +57,7 @@ async fn work(core: Arc<Core>, key: LaneKey) {
 
 /// Performs a command in a place of its own: one that panics has failed, and its lane goes on.
 async fn perform_one(core: &Arc<Core>, task: TaskId, queued: Queued) {
-    let (id, name) = (queued.id, queued.command.name());
+    let (id, name, before_turn) = (queued.id, queued.command.name(), before_turn(&queued.command));
     let performing = Arc::clone(core);
     let performed = tokio::spawn(async move { perform_and_feed(&performing, task, queued).await }).await;
     if performed.is_err_and(|broken| broken.is_panic()) {
@@ -62,6 +65,23 @@ async fn perform_one(core: &Arc<Core>, task: TaskId, queued: Queued) {
         feed(core, task, id, Event::CommandFailed { command: id, fault }).await;
     }
     core.lanes.forget_interrupt(task, id);
+    if let Some(attempt) = before_turn {
+        let key = AttemptKey { task, attempt };
+        let turning = |task: &Task| {
+            task.attempt(attempt).is_some_and(|attempt| matches!(attempt.status, AttemptStatus::Turning { .. }))
+        };
+        if !core.task(task).await.is_ok_and(|task| turning(&task)) {
+            core.site.let_turn_place_go(key);
+        }
+    }
+}
+
+/// The attempt for which this command may have kept a turn's place, or left one that was kept.
+fn before_turn(command: &Command) -> Option<AttemptNo> {
+    match command {
+        Command::PrepareWorkspace { attempt, .. } | Command::StartTurn { attempt, .. } => Some(*attempt),
+        _ => None,
+    }
 }
 
 /// Performs a command and feeds what it came to, unless the engine stops: then the row stays in the outbox for the next start.

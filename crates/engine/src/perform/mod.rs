@@ -81,7 +81,7 @@ pub(crate) async fn perform(
         Command::StartTurn { .. } => start_turn::perform(&job, command).await,
         Command::PrepareWorkspace { attempt, commit } => {
             let work = || prepare_workspace::perform(&job, *attempt, commit);
-            unless_interrupted(&job, retrying(&job, work)).await
+            unless_interrupted(&job, in_turn_place(&job, *attempt, retrying(&job, work))).await
         }
         Command::RunChecks { attempt, base, head } => {
             let work = || run_checks::perform(&job, *attempt, base, head);
@@ -126,6 +126,19 @@ where
         pause *= 2;
     }
     work().await.map(Performed::Event)
+}
+
+/// Waits for the place of the turn that follows, and keeps it: a turn's time begins when it can run, and a task that waits
+/// holds no workspace yet.
+async fn in_turn_place(
+    job: &Job<'_>,
+    attempt: AttemptNo,
+    work: impl Future<Output = Result<Performed, Fault>>,
+) -> Result<Performed, Fault> {
+    let place = job.site.turn_place(job.key(attempt)).await?;
+    let performed = work.await?;
+    job.site.keep_turn_place(job.key(attempt), place);
+    Ok(performed)
 }
 
 /// Gives a command up when it is interrupted, and leaves it for the next start when the engine stops.

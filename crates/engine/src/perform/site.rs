@@ -1,9 +1,10 @@
 //! Where performers work: the ports, the bounded places, and what is shared between commands. Any driver has one.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,11 +13,11 @@ use std::{
 use domain::{
     Fault,
     event::Receipt,
-    ids::{CommandId, TaskId},
+    ids::{AttemptKey, CommandId, TaskId},
     ports::BoxFuture,
     task::Task,
 };
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 use super::{instructions::Instructions, line::Lines};
 use crate::{Ports, incoming::Incoming, interrupt::Interrupt};
@@ -39,7 +40,9 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
 /// How much goes on at the same time.
 #[derive(Debug)]
 pub(crate) struct Places {
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    /// Places of attempts whose workspace is ready and whose turn is about to start.
+    kept: Mutex<HashMap<AttemptKey, OwnedSemaphorePermit>>,
     judgements: Semaphore,
     disk: Semaphore,
 }
@@ -47,7 +50,8 @@ pub(crate) struct Places {
 impl Places {
     pub fn new(turns: usize, judgements: usize, disk: usize) -> Self {
         let places = |number: usize| Semaphore::new(number.min(Semaphore::MAX_PERMITS));
-        Self { turns: places(turns), judgements: places(judgements), disk: places(disk) }
+        let kept = Mutex::default();
+        Self { turns: Arc::new(places(turns)), kept, judgements: places(judgements), disk: places(disk) }
     }
 }
 
@@ -92,8 +96,23 @@ impl Site {
         self.number.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub async fn turn_place(&self) -> Result<SemaphorePermit<'_>, Fault> {
-        place(&self.places.turns).await
+    /// The place for a turn: the one kept for this attempt, or the next that is free.
+    pub async fn turn_place(&self, key: AttemptKey) -> Result<OwnedSemaphorePermit, Fault> {
+        let kept = self.places.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        match kept {
+            Some(place) => Ok(place),
+            None => Arc::clone(&self.places.turns).acquire_owned().await.map_err(|_| closed()),
+        }
+    }
+
+    /// Keeps a place for the attempt's turn, from one command to the next.
+    pub fn keep_turn_place(&self, key: AttemptKey, place: OwnedSemaphorePermit) {
+        self.places.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(key, place);
+    }
+
+    /// No turn follows after all.
+    pub fn let_turn_place_go(&self, key: AttemptKey) {
+        self.places.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
     pub async fn judgement_place(&self) -> Result<SemaphorePermit<'_>, Fault> {
@@ -106,5 +125,9 @@ impl Site {
 }
 
 async fn place(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Fault> {
-    semaphore.acquire().await.map_err(|_| Fault::bug("a semaphore of the engine was closed"))
+    semaphore.acquire().await.map_err(|_| closed())
+}
+
+fn closed() -> Fault {
+    Fault::bug("a semaphore of the engine was closed")
 }

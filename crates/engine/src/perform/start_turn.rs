@@ -37,9 +37,9 @@ pub(super) async fn perform(job: &Job<'_>, command: &Command) -> Result<Performe
     let turn = Turn { job, attempt: *attempt, no: *turn, mode: *mode };
     let interrupt = job.driver.interrupt(job.task.id, job.id);
     let _place = tokio::select! {
-        place = job.site.turn_place() => place?,
-        // What ends before it began needs no place. (One of an earlier life may have begun, and is looked at first.)
-        () = interrupt.asked(), if job.origin == Origin::Issued => return turn.report(interrupted()).await,
+        place = job.site.turn_place(turn.key()) => Some(place?),
+        // What is to end at once waits for no place.
+        () = interrupt.asked() => None,
         () = job.site.stopped() => return Ok(Performed::LeftForTheNextStart),
     };
     let end = match turn.begin(prompt, *max_rounds).await? {

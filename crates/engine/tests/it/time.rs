@@ -89,3 +89,24 @@ async fn a_night_slept_through_gives_later_turns_no_more_time() {
     }
     running.until_review(id).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_place_is_no_work() {
+    let bell = std::sync::Arc::new(tokio::sync::Notify::new());
+    let mut rig = Rig::new(vec![TurnScript::finishes().after(Say::WaitFor(bell.clone())), TurnScript::finishes()]);
+    rig.options.turns = 1;
+    let running = rig.start().await;
+    let first = running.submit_as("first", brief()).await;
+    rig.agents.started().await;
+    let mut hasty = brief();
+    hasty.budget.wall_s = Some(60);
+    let second = running.submit_as("second", hasty).await;
+    for _ in 0..(2 * 60) {
+        rig.clock.advance(SignedDuration::from_mins(1));
+        tokio::time::sleep(std::time::Duration::from_mins(1)).await;
+    }
+    assert!(!rig.workspaces.calls().contains(&"prepare T-2.1".to_owned()), "it holds nothing while it waits");
+    bell.notify_one();
+    assert_eq!(running.until_review(first).await.problem, None);
+    assert_eq!(running.until_review(second).await.problem, None);
+}
