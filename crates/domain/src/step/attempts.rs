@@ -19,8 +19,12 @@ use crate::{
 
 /// Rounds of one turn at most.
 const ROUNDS_PER_TURN: u32 = 200;
-/// How often a failed turn is tried again by itself.
-const RESTARTS: u32 = 2;
+/// How often a failed turn is tried again by itself. Together with the rests between them, this outlasts a provider that is down
+/// for an hour: nobody is there to try again at night.
+const RESTARTS: u32 = 4;
+/// The first rest; each later one is six times as long, up to the longest.
+const REST: SignedDuration = SignedDuration::from_secs(15);
+const LONGEST_REST: SignedDuration = SignedDuration::from_hours(1);
 
 impl Stepper<'_> {
     /// Sends an attempt on its way: workspace first, then the turn.
@@ -225,9 +229,8 @@ impl Stepper<'_> {
         if attempt.restarts >= RESTARTS {
             return self.hand_back(no, &why);
         }
+        let rest = (REST * 6i32.saturating_pow(attempt.restarts)).min(LONGEST_REST);
         attempt.restarts += 1;
-        let rest =
-            SignedDuration::from_secs(15) * i32::try_from(attempt.restarts).unwrap_or(i32::MAX).saturating_pow(2);
         attempt.status = AttemptStatus::Resting { why };
         self.set_timer(Timer::Rest(no), rest);
     }

@@ -4,7 +4,7 @@
 use super::{Stepper, accepted, refused};
 use crate::{
     Fault,
-    attempt::{AskedFor, AttemptStatus, NextTurn, Stopping},
+    attempt::{AskedFor, Attempt, AttemptStatus, NextTurn, Stopping},
     command::Command,
     event::Receipt,
     ids::{AttemptNo, CommentId, RequestId},
@@ -133,7 +133,7 @@ impl Stepper<'_> {
     pub(super) fn retry_requested(&mut self) -> Receipt {
         let review = match &self.task.status {
             Status::AwaitingReview(review) => review.clone(),
-            Status::Working => return refused(self.not_now("retry", "it is being worked on")),
+            Status::Working => return self.rouse(),
             Status::Landing(_) => return refused(self.not_now("retry", "it is landing")),
             Status::Closing { .. } | Status::Ended { .. } => return refused(self.not_now("retry", "it has ended")),
         };
@@ -144,6 +144,20 @@ impl Stepper<'_> {
         self.close_request(review.request);
         self.resume(review.attempt, Prompt::Continue { why: problem, comments: Vec::new() });
         accepted(format!("attempt {} goes on", review.attempt))
+    }
+
+    /// Ends the rest of attempts that wait to be tried again: a person knows that it is worth a try now.
+    fn rouse(&mut self) -> Receipt {
+        let resting = |attempt: &&Attempt| matches!(attempt.status, AttemptStatus::Resting { .. });
+        let roused: Vec<AttemptNo> = self.task.attempts.iter().filter(resting).map(|attempt| attempt.no).collect();
+        if roused.is_empty() {
+            return refused(self.not_now("retry", "it is being worked on"));
+        }
+        for no in roused {
+            self.task.timers.remove(&Timer::Rest(no));
+            self.rested(no);
+        }
+        accepted("it rests no longer")
     }
 
     pub(super) fn restore_requested(&mut self) -> Receipt {

@@ -140,7 +140,7 @@ impl Stepper<'_> {
         accepted("a person was reminded")
     }
 
-    fn rested(&mut self, no: AttemptNo) -> Receipt {
+    pub(super) fn rested(&mut self, no: AttemptNo) -> Receipt {
         let Some(AttemptStatus::Resting { why }) = self.task.attempt(no).map(|attempt| attempt.status.clone()) else {
             return late();
         };

@@ -11,6 +11,7 @@ use domain::{
     step::step,
     task::{Outcome, Status, Task},
 };
+use jiff::SignedDuration;
 
 /// Applies the first letter with this label.
 fn tell(task: &mut Task, label: &str) -> Receipt {
@@ -234,4 +235,25 @@ fn only_the_named_reviewer_approves() {
     let mut task = story(Brief { reviewer: Some("grace".to_owned()), ..brief() }, &TO_REVIEW);
     let Receipt::Refused { fault } = tell(&mut task, "approved") else { panic!("accepted") };
     assert!(fault.what.contains("grace"));
+}
+
+#[test]
+fn a_failing_turn_is_tried_again_for_an_hour_and_a_person_can_end_its_rest() {
+    const FAILS: [&str; 3] = ["workspace_ready", "turn_ended(failed)", "snapshot_taken(empty)"];
+    let mut task = story(brief(), &FAILS);
+    let mut rested = SignedDuration::ZERO;
+    while place(&task) == "resting" {
+        rested += task.wake_at().unwrap().duration_since(task.updated_at);
+        tell(&mut task, "timer_fired(rest)");
+        for label in FAILS {
+            tell(&mut task, label);
+        }
+    }
+    assert_eq!(place(&task), "needs_help");
+    assert!(rested >= SignedDuration::from_hours(1), "{rested}");
+
+    let mut task = story(brief(), &FAILS);
+    assert!(matches!(tell(&mut task, "retry_requested"), Receipt::Accepted { .. }));
+    assert_eq!(place(&task), "preparing");
+    assert!(matches!(tell(&mut task, "retry_requested"), Receipt::Refused { .. }));
 }
