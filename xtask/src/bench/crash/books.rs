@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use domain::{
     event::{Envelope, Event, Receipt},
     ids::TaskId,
@@ -40,7 +40,7 @@ pub(super) fn compare(scene: &Scene, repository: &Repository, ids: &[String]) ->
             .with_context(|| format!("the export of {id} cannot be read"))?;
         books.landed += usize::from(export.summary.get("detail").and_then(Value::as_str) == Some("landed"));
         books.other_on_replay += usize::from(!export.replays()?);
-        books.count_calls(&export, &requests);
+        books.count_calls(&export, &requests).with_context(|| format!("the calls of {id} cannot be counted"))?;
         books.count_writes(&export, repository, number)?;
     }
     Ok(books)
@@ -105,18 +105,16 @@ impl Export {
 
 impl Books {
     /// A call for a reply that was in the transcript before is paid twice; one before that was cut off by a kill.
-    fn count_calls(&mut self, export: &Export, requests: &[Request]) {
+    fn count_calls(&mut self, export: &Export, requests: &[Request]) -> Result<()> {
         let replies = export.entries.iter().filter(|(_, entry)| matches!(entry.body, EntryBody::Reply { .. }));
         let recorded: Vec<Timestamp> = replies.map(|(at, _)| *at).collect();
         let first = export.events.first().map(|(envelope, _)| &envelope.event);
-        let Some(Event::Submitted(submission)) = first else { return };
-        let Some(conversation) = requests
+        let Some(Event::Submitted(submission)) = first else { bail!("its journal begins with no submission") };
+        let conversation = requests
             .iter()
             .find(|request| !request.matched.is_empty() && submission.brief.goal.contains(&request.matched))
             .map(|request| request.conversation.as_str())
-        else {
-            return;
-        };
+            .context("the provider has no record of it")?;
         let mut calls = BTreeMap::<u64, usize>::new();
         for request in requests.iter().filter(|request| request.conversation == conversation) {
             *calls.entry(request.index).or_default() += 1;
@@ -124,6 +122,7 @@ impl Books {
             self.paid_again += usize::from(known.is_some_and(|known| request.at > *known));
         }
         self.cut_calls += calls.values().map(|count| count.saturating_sub(1)).sum::<usize>();
+        Ok(())
     }
 
     /// A line that is there twice was written by a call that ran twice; one that is missing though its result was recorded is lost.
