@@ -1,6 +1,6 @@
 //! Port of `agents`: something that takes a prompt and works in a sandbox until it stops.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -213,6 +213,3 @@ pub enum TurnConclusion {
     /// Something failed that may work another time (provider unavailable, garbage three times in a row).
     Failed { why: String },
 }
-
-/// How long the supervisor lets a turn live without any sign of life.
-pub const STALL_AFTER: Duration = Duration::from_secs(20 * 60);
