@@ -108,7 +108,7 @@ impl Stepper<'_> {
                 let at = target_head.short();
                 let problem = format!(
                     "the change conflicts with the target (at {at}) in {some}: your approval is void\n\
-                     `overnight pull {}` puts it on a branch, to merge by hand; or approve again once the target fits",
+                     `overnight pull {}`, to merge it by hand; or approve again once the target fits",
                     self.task.id
                 );
                 self.give_back(under_way.attempt, problem);
