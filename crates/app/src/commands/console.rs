@@ -29,7 +29,7 @@ pub fn state(task: &Summary) -> (Paint, String) {
                 "turning" => "agent at work",
                 "snapshotting" => "taking a snapshot",
                 "awaiting_answer" => "asks you",
-                "resting" => "tries again soon",
+                "resting" => "waits to try again",
                 "nothing_to_do" => "nothing to do",
                 word => word,
             };

@@ -43,8 +43,8 @@ pub fn doctor(context: &Context) -> Result<Exit, Fault> {
 fn text(context: &Context, doctor: &Doctor) -> String {
     let screen = context.screen;
     let row = |(paint, mark): (Paint, &str), name: &str, note: &str| {
-        let note = clean(note).replace('\n', "\n                     ");
-        format!("{}  {name:<16} {note}\n", screen.paint(paint, mark))
+        let note = clean(note).replace('\n', "\n                        ");
+        format!("{}  {name:<19} {note}\n", screen.paint(paint, mark))
     };
     let (good, lacking, broken) = ((Paint::Green, "ok"), (Paint::Yellow, "--"), (Paint::Red, "!!"));
     let mut text = String::new();

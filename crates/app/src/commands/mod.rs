@@ -83,8 +83,9 @@ pub fn perform(command: Command, form: Form) -> Result<Exit, Fault> {
 fn export(context: &Context, task: TaskId) -> Result<Exit, Fault> {
     let answer = context.client.get(&crate::client::of_task(task, "journal"))?;
     crate::client::for_each_line(answer, terminal::print_bytes).map_err(|error| {
-        Fault::transient(format!("the export of {task} broke off: {error}"))
-            .hint("its last line is cut; start it again")
+        Fault::transient(format!("the export of {task} broke off: {error}")).hint(format!(
+            "its last line is cut; start it again; if that breaks off too, `overnight logs {task}` says what is damaged"
+        ))
     })?;
     Ok(Exit::Well)
 }
