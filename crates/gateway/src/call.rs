@@ -23,6 +23,8 @@ use crate::{
 const NEW_CALLS: u32 = 2;
 /// The most that is read of an answer that is no stream.
 const STRAY_BYTES: usize = 64 << 10;
+/// The longest stream of one reply: the largest of models' replies, token by token, is a third of it.
+const REPLY_BYTES: usize = 64 << 20;
 /// How long the end of an answer is waited for after the end of the reply.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
@@ -148,6 +150,9 @@ impl BoundModel {
                 Err(why) => break Some(why),
             };
             bytes += piece.len();
+            if bytes > REPLY_BYTES {
+                return Read::Garbage(format!("a reply of more than {REPLY_BYTES} bytes"));
+            }
             let mut trouble = None;
             let taken = events.take(&piece, |data| {
                 if trouble.is_none() {

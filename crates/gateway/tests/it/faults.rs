@@ -166,3 +166,11 @@ async fn a_call_that_is_given_up_is_settled() {
     assert!(call.await.unwrap_err().is_cancelled());
     assert_eq!(stage.ledger.settlements().await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_reply_without_end_does_not_fill_the_memory() {
+    let stage = Stage::of(json!([{"text": "x".repeat(65 << 20)}])).await;
+    let fault = ask_once(stage.model(Dialect::Anthropic).as_ref()).await.unwrap_err();
+    assert!(matches!(&fault, ModelFault::Garbage(why) if why.contains("more than 67108864 bytes")), "{fault}");
+    assert!(stage.ledger.settlements().await[0].estimated, "what came is paid");
+}
