@@ -1,8 +1,10 @@
 //! Control groups: what bounds all processes of a sandbox together, however many it starts.
 //!
 //! The zygote makes one directory below its own group, in each hierarchy that has one of the controllers (version 2, or the
-//! separate ones of version 1), and in it a group for each keeper. A keeper's group goes when the keeper has gone; what a
-//! killed zygote left behind is removed by the next one. Where no group can be made, sandboxes run without.
+//! separate ones of version 1), and in it a group for each keeper. Moving a process costs the kernel up to 15 ms, so nobody
+//! waits for it: the zygote moves itself into the group of the next keeper ahead of time, and the keeper is born there. A
+//! keeper's group goes when the keeper has gone; what a killed zygote left behind is removed by the next one. Where no group
+//! can be made, sandboxes run without.
 
 use std::{
     fs, io,
@@ -60,6 +62,8 @@ struct Hierarchy {
     version: Version,
     controllers: u32,
     directory: PathBuf,
+    /// The group that the zygote was started in.
+    origin: PathBuf,
     /// Held locked by the zygote and its keepers: who can take it finds a directory left behind.
     #[expect(dead_code, reason = "it is held, not read")]
     lock: OwnedFd,
@@ -71,20 +75,15 @@ pub struct Groups {
     /// What a sandbox may use that was given no bound: three quarters of what this process may.
     memory: u64,
     made: u64,
+    /// Where this process is: the next keeper's.
+    next: Vec<Part>,
 }
 
-/// The group of one keeper.
-#[derive(Debug)]
-pub struct Group {
-    name: String,
-    /// Its directories.
-    parts: Vec<Part>,
-}
-
+/// A group in one hierarchy.
 #[derive(Debug)]
 struct Part {
     version: Version,
-    bounds: u32,
+    controllers: u32,
     directory: PathBuf,
 }
 
@@ -96,17 +95,28 @@ impl Groups {
         let memory = places.iter().filter(|place| place.controllers & MEMORY != 0).filter_map(memory_above).min();
         let memory = memory.unwrap_or(u64::MAX).min(machine_memory(&read("/proc/meminfo")));
         let hierarchies = places.into_iter().filter_map(|place| Hierarchy::make(&place)).collect();
-        Self { hierarchies, memory: memory / 4 * 3, made: 0 }
+        let mut groups = Self { hierarchies, memory: memory / 4 * 3, made: 0, next: Vec::new() };
+        groups.advance();
+        groups
     }
 
-    /// Makes the group of a further keeper, as far as that can be done.
-    pub fn make(&mut self, bounds: Bounds) -> Group {
+    /// Makes the group of a further keeper and moves this process there, as far as that can be done.
+    pub fn advance(&mut self) {
         self.made += 1;
-        let name = self.made.to_string();
+        let name = self.name();
+        self.next = self.hierarchies.iter().filter_map(|hierarchy| hierarchy.enter(&name)).collect();
+    }
+
+    /// What the group is called that this process is in.
+    pub fn name(&self) -> String {
+        self.made.to_string()
+    }
+
+    /// Sets the bounds of the group that this process is in. What it is bounded in.
+    pub fn bound(&self, bounds: Bounds) -> u32 {
         let memory = if bounds.memory == 0 { self.memory } else { bounds.memory };
         let bounds = Bounds { memory, ..bounds };
-        let parts = self.hierarchies.iter().filter_map(|hierarchy| hierarchy.part(&name, bounds)).collect();
-        Group { name, parts }
+        self.next.iter().fold(0, |all, part| all | bound(&part.directory, part.version, part.controllers, bounds))
     }
 
     /// Removes a group whose keeper has gone. `false` where processes of it are left.
@@ -121,6 +131,10 @@ impl Groups {
     /// Removes everything, waiting for keepers that are ending.
     pub fn bury(self) {
         let begun = Instant::now();
+        for hierarchy in &self.hierarchies {
+            // Where this fails, the next zygote sweeps.
+            drop(fs::write(hierarchy.origin.join("cgroup.procs"), "0"));
+        }
         let directories: Vec<PathBuf> = self.hierarchies.into_iter().map(|hierarchy| hierarchy.directory).collect();
         while !directories.iter().map(|directory| remove_all(directory)).fold(true, |all, one| all & one) {
             if begun.elapsed() > PATIENCE {
@@ -143,7 +157,14 @@ impl Hierarchy {
         let lock = rustix::fs::open(&directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         match lock {
             Ok(lock) if controllers != 0 && flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() => {
-                Some(Self { version: place.version, controllers, directory, lock })
+                let moved = own.join(DAEMON);
+                let inside = |group: &Path| {
+                    let me = rustix::process::getpid().as_raw_pid().to_string();
+                    fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|pids| pids.lines().any(|pid| pid == me))
+                };
+                let origin =
+                    if place.version == Version::Two && inside(&moved) { moved } else { place.directory.clone() };
+                Some(Self { version: place.version, controllers, directory, origin, lock })
             }
             _ => {
                 remove(&directory);
@@ -172,31 +193,14 @@ impl Hierarchy {
         bounded
     }
 
-    fn part(&self, name: &str, bounds: Bounds) -> Option<Part> {
+    fn enter(&self, name: &str) -> Option<Part> {
         let directory = self.directory.join(name);
         fs::create_dir(&directory).ok()?;
-        let bounds = bound(&directory, self.version, self.controllers, bounds);
-        Some(Part { version: self.version, bounds, directory })
-    }
-}
-
-impl Group {
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The directory that a process can be made in (version 2): much cheaper than moving it there.
-    pub fn cradle(&self) -> Option<OwnedFd> {
-        let part = self.parts.iter().find(|part| part.version == Version::Two)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(&part.directory, flags, Mode::empty()).ok()
-    }
-
-    /// Moves this process in, but for version 2 where it was made there. What it is bound in then.
-    pub fn join(&self, born: Option<Version>) -> u32 {
-        let joined =
-            |part: &&Part| Some(part.version) == born || fs::write(part.directory.join("cgroup.procs"), "0").is_ok();
-        self.parts.iter().filter(joined).fold(0, |all, part| all | part.bounds)
+        if fs::write(directory.join("cgroup.procs"), "0").is_err() {
+            remove(&directory);
+            return None;
+        }
+        Some(Part { version: self.version, controllers: self.controllers, directory })
     }
 }
 

@@ -23,23 +23,6 @@ pub fn fork(flags: libc::c_int) -> io::Result<Option<Pid>> {
     }
 }
 
-/// As [`fork`], in the control group (version 2) of this directory.
-pub fn fork_into(flags: libc::c_int, group: &OwnedFd) -> io::Result<Option<Pid>> {
-    const INTO_CGROUP: u64 = 0x2_0000_0000;
-    // SAFETY: all of its fields are integers, for which zero is "none".
-    let mut how: libc::clone_args = unsafe { mem::zeroed() };
-    how.flags = u64::from(flags.unsigned_abs()) | INTO_CGROUP;
-    how.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
-    how.cgroup = u64::from(group.as_raw_fd().unsigned_abs());
-    // SAFETY: as in `fork`, there is no stack and no CLONE_VM; `how` lives through the call and its size is given.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const how, mem::size_of::<libc::clone_args>()) };
-    match pid {
-        0 => Ok(None),
-        _ if pid > 0 => Ok(Pid::from_raw(i32::try_from(pid).unwrap_or(0))),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 /// Kills every process of this PID namespace but its init; the caller must be that init.
 pub fn kill_namespace() {
     // SAFETY: `kill` touches no memory. It fails only when there is nothing to kill.

@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use crate::{
-    groups::{Bounds, Group, Groups, Version},
+    groups::{Bounds, Groups},
     keeper, sys,
     wire::{self, Report},
 };
@@ -81,10 +81,10 @@ fn serve() -> io::Result<()> {
         let Ok([link, lock, spec]) = <[OwnedFd; 3]>::try_from(fds) else {
             return Err(io::Error::other("an order without its descriptors"));
         };
-        // Only the child has a group to join.
-        if let Some((group, born)) = nursery.fork(Order::decode(packet), &link) {
+        // Only the child is bounded by it.
+        if let Some(bounds) = nursery.fork(Order::decode(packet), &link) {
             drop((socket, signals));
-            keeper::run(identity, keeper::Ordered { link, lock, spec, bounds: group.join(born) })
+            keeper::run(identity, keeper::Ordered { link, lock, spec, bounds })
         }
     }
     drop(socket);
@@ -134,32 +134,22 @@ struct Nursery {
 }
 
 impl Nursery {
-    /// Makes a keeper. In the keeper itself: its group, and the version of it that it was born in.
-    fn fork(&mut self, order: Order, link: &OwnedFd) -> Option<(Group, Option<Version>)> {
+    /// Makes a keeper. In the keeper itself: what it is bounded in.
+    fn fork(&mut self, order: Order, link: &OwnedFd) -> Option<u32> {
         let flags = match order.namespaces {
             Namespaces::Hosts => 0,
             Namespaces::Own => {
                 libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS
             }
         };
-        let group = self.groups.make(order.bounds);
-        let mut born = None;
-        let mut forked = Err(io::ErrorKind::Unsupported.into());
-        if let Some(cradle) = group.cradle() {
-            born = Some(Version::Two);
-            forked = sys::fork_into(flags, &cradle);
-        }
-        if forked.is_err() {
-            born = None;
-            forked = sys::fork(flags);
-        }
-        match forked {
-            Ok(None) => return Some((group, born)),
+        let bounded = self.groups.bound(order.bounds);
+        match sys::fork(flags) {
+            Ok(None) => return Some(bounded),
             Ok(Some(keeper)) => {
-                self.living.insert(keeper, group.name().to_owned());
+                self.living.insert(keeper, self.groups.name());
+                self.groups.advance();
             }
             Err(error) => {
-                self.groups.remove(group.name());
                 let errno = error.raw_os_error().unwrap_or_default();
                 let report = Report::Failed { stage: wire::NAMESPACES, errno, mount: 0 };
                 // The daemon may have given up on it; nothing else is to be told.

@@ -127,9 +127,12 @@ async fn no_group_outlives_its_sandbox_or_its_zygote() {
         let place = Place::new();
         let sandbox = own.open(place.spec(confinement)).await.unwrap();
         run(&*sandbox, sh("true")).await;
-        assert!(groups(zygote).iter().any(|group| below(group) == 1));
+        // One is the next keeper's.
+        while groups(zygote).iter().any(|group| below(group) < 2) {
+            tokio::task::yield_now().await;
+        }
         sandbox.kill().await;
-        while groups(zygote).iter().any(|group| below(group) > 0) {
+        while groups(zygote).iter().any(|group| below(group) > 1) {
             tokio::task::yield_now().await;
         }
     }
@@ -153,7 +156,7 @@ async fn what_a_killed_zygote_left_is_swept() {
     let (second, _) = start(options());
     let other = Place::new();
     run(&*second.open(other.spec(Confinement::Confined)).await.unwrap(), sh("true")).await;
-    assert!(groups(zygote).iter().any(|group| below(group) == 1));
+    assert!(groups(zygote).iter().any(|group| below(group) > 0));
     assert_eq!(run(&*sandbox, sh("echo still here")).await.1, "still here\n");
     sandbox.kill().await;
     drop((sandbox, own));
