@@ -19,6 +19,7 @@ mod mistakes;
 mod problem;
 mod routes;
 mod speech;
+mod sse;
 mod tasks;
 mod telling;
 pub mod wire;

@@ -3,16 +3,13 @@
 //! Both sources only grow at their ends, and a cursor holds a place in each, so going on from a cursor misses nothing and
 //! repeats nothing, whatever came in between.
 
-use std::{collections::VecDeque, convert::Infallible, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use axum::{
     Json,
     extract::State,
     http::{HeaderMap, StatusCode, header},
-    response::{
-        IntoResponse, Response,
-        sse::{Event as Sse, KeepAlive},
-    },
+    response::{IntoResponse, Response},
 };
 use domain::{
     Fault,
@@ -27,9 +24,9 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
     App,
-    events::{last_event_id, problem, sse},
     extract::{Id, Params},
     problem::Failure,
+    sse::{self, Outlet, Source, last_event_id},
     wire::{self, LogBody, LogEntry, LogEvent, LogLine},
 };
 
@@ -97,13 +94,9 @@ pub(crate) async fn log(
     if resumed.is_some() && ended && first.complete && first.lines.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let mut tail = Tail { app, id, cursor: start, news, ready: VecDeque::new(), over: false };
-    tail.take(first);
-    let stream = futures::stream::unfold(tail, |mut tail| async move {
-        let event = tail.next().await?;
-        Some((Ok::<_, Infallible>(event), tail))
-    });
-    Ok(axum::response::Sse::new(stream).keep_alive(KeepAlive::default()).into_response())
+    let (mut tail, mut out) = (Tail { app, id, cursor: start, news }, Outlet::default());
+    tail.take(first, &mut out);
+    Ok(sse::respond(tail, out))
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {
@@ -167,55 +160,38 @@ struct Tail {
     id: TaskId,
     cursor: Cursor,
     news: broadcast::Receiver<News>,
-    ready: VecDeque<Sse>,
-    over: bool,
 }
 
-impl Tail {
-    /// The next event to send; `None` closes the stream.
-    async fn next(&mut self) -> Option<Sse> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
-            if self.over {
-                return None;
-            }
-            if let Err(fault) = self.fill().await {
-                self.over = true;
-                return Some(problem(fault));
-            }
-        }
-    }
-
-    /// Reads what is new, or waits until something can be.
-    async fn fill(&mut self) -> Result<(), Fault> {
+impl Source for Tail {
+    async fn fill(&mut self, out: &mut Outlet) -> Result<(), Fault> {
         // In this order: the bell before the read it guards, the phase before the lines that led to it.
         let app = self.app.clone();
         let appended = app.ports().transcripts.changed(self.id);
         let summary = app.summary(self.id).await?;
         let page = read(&app, self.id, self.cursor, PAGE).await?;
         let told_all = page.complete && page.lines.is_empty();
-        self.take(page);
+        self.take(page, out);
         if !told_all {
             return Ok(());
         }
         if summary.phase == Phase::Ended {
-            self.ready.push_back(sse("ended", self.cursor, &summary));
-            self.over = true;
+            out.push("ended", self.cursor, &summary);
+            out.close();
             return Ok(());
         }
         tokio::select! {
             () = appended => {}
             () = news_of(&mut self.news, self.id) => {}
-            () = app.stop.asked() => self.over = true,
+            () = app.stop.asked() => out.close(),
         }
         Ok(())
     }
+}
 
-    fn take(&mut self, page: Page) {
+impl Tail {
+    fn take(&mut self, page: Page, out: &mut Outlet) {
         self.cursor = page.next;
-        self.ready.extend(page.lines.iter().map(|line| sse("line", &line.cursor, line)));
+        page.lines.iter().for_each(|line| out.push("line", &line.cursor, line));
     }
 }
 
