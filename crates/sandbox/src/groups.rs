@@ -19,10 +19,12 @@ use rustix::{
     process::Pid,
 };
 
-/// What a group bounds, as a set; told to the daemon.
+/// What bounds a sandbox, as a set; told to the daemon.
 pub const MEMORY: u32 = 1;
 pub const PROCESSES: u32 = 2;
 pub const PROCESSOR: u32 = 4;
+/// Not by a group, but by the filter of `syscalls`.
+pub const SYSTEM_CALLS: u32 = 8;
 
 /// How each controller is called, in both versions.
 const CONTROLLERS: [(&str, u32); 3] = [("memory", MEMORY), ("pids", PROCESSES), ("cpu", PROCESSOR)];

@@ -20,7 +20,7 @@ use rustix::{
 use crate::{
     keeper::{self, Keeper},
     order::{Command, ProcessLimits},
-    root, sys,
+    root, sys, syscalls,
     tree::{self, Scope},
     wire::{self, Report},
 };
@@ -82,6 +82,10 @@ fn prepare(keeper: &Keeper, command: &OwnedFd) -> Result<Command, Report> {
             let none = CapabilitySet::empty();
             let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
             rustix::thread::set_capabilities(None, sets).map_err(refuse)?;
+            // The last, as it denies what was done above.
+            if let Some(filter) = syscalls::filter() {
+                sys::filter_calls(filter).map_err(failed(wire::PRIVILEGES))?;
+            }
         }
         Scope::Descendants => {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(refuse)?;

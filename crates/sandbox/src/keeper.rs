@@ -15,9 +15,9 @@ use rustix::{
 };
 
 use crate::{
-    init, lock,
+    groups, init, lock,
     order::KeeperSpec,
-    root, sys,
+    root, sys, syscalls,
     tree::{self, Scope},
     wire::{self, Report},
     zygote::Identity,
@@ -67,6 +67,8 @@ pub fn run(identity: Identity, ordered: Ordered) -> ! {
         }
     };
     drop(spec);
+    let filtered = keeper.scope == Scope::Namespace && syscalls::filter().is_some();
+    let bounds = if filtered { bounds | groups::SYSTEM_CALLS } else { bounds };
     // Where the daemon is gone already, serving ends at once.
     drop(wire::send(&link, &Report::Ready(bounds).encode(), &[], SendFlags::empty()));
     serve(keeper, link)

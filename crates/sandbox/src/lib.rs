@@ -10,6 +10,8 @@
 //!
 //! Memory, processes and processor time of a sandbox are bounded by control groups (`groups`) where the machine lends them.
 //!
+//! Confined commands cannot make the system calls that no build needs (`syscalls`).
+//!
 //! Not walled off yet: the network (commands share the host's).
 
 mod capture;
@@ -26,6 +28,7 @@ mod root;
 mod sandbox;
 mod sandboxes;
 mod sys;
+mod syscalls;
 mod tree;
 mod view;
 mod wire;

@@ -46,6 +46,11 @@ pub fn probe(sandboxes: &Sandboxes) -> Probe {
     let open = |name: &str, note: String| Wall { name: name.to_owned(), stands: false, note };
     let root = rustix::process::geteuid().is_root();
     let bounded = |bit: u32| bounds & bit != 0;
+    walls.push(if bounded(groups::SYSTEM_CALLS) {
+        wall("system calls", "no tracing, mounts, namespaces, keys, io_uring, bpf, raw sockets and the like (seccomp)")
+    } else {
+        open("system calls", "not filtered: needs a kernel with seccomp filters, on x86-64 or ARM64".to_owned())
+    });
     walls.push(if bounded(groups::PROCESSES) {
         wall("process count", "limited for each sandbox (control group)")
     } else if root && !keeper::can_limit_namespace() {

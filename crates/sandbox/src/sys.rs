@@ -110,6 +110,24 @@ pub fn drop_groups() {
     unsafe { libc::setgroups(0, ptr::null()) };
 }
 
+/// Whether the kernel can answer a system call with an error by a filter.
+pub fn can_filter_calls() -> bool {
+    let action = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: `action` is the integer that is read, and lives through the call.
+    unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) == 0 }
+}
+
+/// Has the kernel ask this filter before every system call of this thread and all that come from it, for good.
+pub fn filter_calls(program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: `program` tells the length of its instructions, which live through the call and are only read.
+    match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sets `MOUNT_ATTR_*` flags on a mount.
 pub fn set_mount_attributes(mount: impl AsFd, attributes: u64, recursive: libc::c_int) -> io::Result<()> {
     let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };

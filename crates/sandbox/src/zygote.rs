@@ -14,7 +14,7 @@ use rustix::{
 
 use crate::{
     groups::{Bounds, Groups},
-    keeper, sys,
+    keeper, sys, syscalls,
     wire::{self, Report},
 };
 
@@ -55,6 +55,8 @@ fn serve() -> io::Result<()> {
         sys::drop_groups();
     }
     rustix::thread::set_name(c"overnight-zygote")?;
+    // Made here, to be shared by all that come from here.
+    syscalls::filter();
     let mut nursery = Nursery { groups: Groups::find(), living: HashMap::new(), dying: Vec::new() };
     loop {
         let (ordered, signaled) = match keeper::wait(&socket, &signals) {

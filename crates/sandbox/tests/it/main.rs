@@ -6,5 +6,6 @@ mod files;
 mod host;
 mod lifetime;
 mod limits;
+mod syscalls;
 mod tools;
 mod walls;

@@ -121,7 +121,7 @@ async fn the_init_can_be_neither_killed_nor_traced() {
 }
 
 /// What a line of Python prints; it can make any system call.
-async fn python(sandbox: &dyn Sandbox, code: &str) -> String {
+pub async fn python(sandbox: &dyn Sandbox, code: &str) -> String {
     let (exit, printed) = run(sandbox, exec(&["/usr/bin/env", "python3", "-c", code])).await;
     assert_eq!(exit, Exit::Code(0), "{printed}");
     printed.trim().to_owned()
