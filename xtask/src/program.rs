@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use crate::house;
 
-/// Names the program for tests that `cargo xtask test` runs, which has built it together with them.
+/// Names the program to try or measure, instead of building it: `cargo xtask test` has built it together with the tests.
 pub(crate) const VARIABLE: &str = "OVERNIGHT_TEST_BINARY";
 
 /// How the program is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
+enum Profile {
     Debug,
     Release,
 }
 
 /// Builds the program, which costs nothing when it is built already, and says where it is.
-pub fn build(profile: Profile) -> Result<PathBuf> {
+fn build(profile: Profile) -> Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(house::root()).args(["build", "--quiet", "--locked", "--package", "overnight"]);
     cargo.args(["--message-format=json-render-diagnostics"]);
@@ -31,12 +31,18 @@ pub fn build(profile: Profile) -> Result<PathBuf> {
     executables.next_back().context("cargo names no executable")
 }
 
-/// The program that tests try: the one that the run has built, else a debug build of its own.
+/// The program that tests try: the one that is named, else a debug build.
 pub fn for_tests() -> Result<PathBuf> {
-    match env::var_os(VARIABLE) {
-        Some(path) => Ok(path.into()),
-        None => build(Profile::Debug),
-    }
+    named_or(Profile::Debug)
+}
+
+/// The program that is measured: the one that is named, else a release build.
+pub fn for_benchmarks() -> Result<PathBuf> {
+    named_or(Profile::Release)
+}
+
+fn named_or(profile: Profile) -> Result<PathBuf> {
+    env::var_os(VARIABLE).map_or_else(|| build(profile), |path| Ok(path.into()))
 }
 
 /// Where a build of the whole workspace with its tests puts the program.

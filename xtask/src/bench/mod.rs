@@ -19,7 +19,7 @@ use clap::ValueEnum;
 pub use crash::{Books, Storm, storm};
 pub use page::Section;
 
-use crate::program::{self, Profile};
+use crate::program;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Measure {
@@ -57,7 +57,7 @@ pub fn run(measures: &[Measure]) -> Result<()> {
 
 impl Measure {
     fn take(self) -> Result<Section> {
-        let program = || program::build(Profile::Release);
+        let program = program::for_benchmarks;
         match self {
             Self::Latency => latency::measure(&program()?),
             Self::Rounds => rounds::measure(&program()?),
