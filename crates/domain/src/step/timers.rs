@@ -40,8 +40,9 @@ pub(super) fn patience(task: &Task, command: &Command) -> SignedDuration {
             SignedDuration::from_secs(2 * total as i64) + SignedDuration::from_hours(12)
         }
         Command::Interrupt { .. } | Command::DeliverComment { .. } => SignedDuration::from_mins(10),
-        Command::PrepareWorkspace { .. }
-        | Command::TakeSnapshot { .. }
+        // It waits for the turn's place, behind all tasks that came before.
+        Command::PrepareWorkspace { .. } => SignedDuration::from_hours(7 * 24),
+        Command::TakeSnapshot { .. }
         | Command::Land { .. }
         | Command::ReleaseWorkspace { .. }
         | Command::CleanUp { .. }

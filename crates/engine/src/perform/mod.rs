@@ -29,6 +29,9 @@ pub(crate) use self::{
     site::{Driver, Places, Site},
 };
 
+/// How long making a workspace may take, once it has its place.
+const READY_WITHIN: Duration = Duration::from_hours(1);
+
 /// What performing came to.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is looked at once and thrown away")]
@@ -136,7 +139,9 @@ async fn in_turn_place(
     work: impl Future<Output = Result<Performed, Fault>>,
 ) -> Result<Performed, Fault> {
     let place = job.site.turn_place(job.key(attempt)).await?;
-    let performed = work.await?;
+    let late =
+        |_| Fault::transient(format!("the workspace was not ready within {} minutes", READY_WITHIN.as_secs() / 60));
+    let performed = tokio::time::timeout(READY_WITHIN, work).await.map_err(late)??;
     job.site.keep_turn_place(job.key(attempt), place);
     Ok(performed)
 }

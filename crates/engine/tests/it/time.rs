@@ -110,3 +110,21 @@ async fn waiting_for_a_place_is_no_work() {
     assert_eq!(running.until_review(first).await.problem, None);
     assert_eq!(running.until_review(second).await.problem, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_long_queue_is_waited_out() {
+    let hang = || TurnScript::finishes().after(Say::HangForEver);
+    let mut rig = Rig::new(vec![hang(), hang(), hang(), TurnScript::finishes()]);
+    rig.options.turns = 1;
+    let running = rig.start().await;
+    let mut last = None;
+    for number in 0..4 {
+        last = Some(running.submit_as(&format!("s{number}"), brief()).await);
+    }
+    // Each of the first three is cut off after four hours.
+    for _ in 0..(13 * 60) {
+        rig.clock.advance(SignedDuration::from_mins(1));
+        tokio::time::advance(std::time::Duration::from_mins(1)).await;
+    }
+    assert_eq!(running.until_review(last.unwrap()).await.problem, None);
+}
