@@ -25,6 +25,9 @@ pub const PROCESSES: u32 = 2;
 pub const PROCESSOR: u32 = 4;
 /// Not by a group, but by the filter of `syscalls`.
 pub const SYSTEM_CALLS: u32 = 8;
+/// By `landlock`.
+pub const FILES_TWICE: u32 = 16;
+pub const SOCKETS: u32 = 32;
 
 /// How each controller is called, in both versions.
 const CONTROLLERS: [(&str, u32); 3] = [("memory", MEMORY), ("pids", PROCESSES), ("cpu", PROCESSOR)];

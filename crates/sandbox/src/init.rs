@@ -82,7 +82,10 @@ fn prepare(keeper: &Keeper, command: &OwnedFd) -> Result<Command, Report> {
             let none = CapabilitySet::empty();
             let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
             rustix::thread::set_capabilities(None, sets).map_err(refuse)?;
-            // The last, as it denies what was done above.
+            // The last two, as they deny what was done above.
+            if let Some(rules) = &keeper.rules {
+                sys::landlock_restrict(&rules.ruleset).map_err(failed(wire::PRIVILEGES))?;
+            }
             if let Some(filter) = syscalls::filter() {
                 sys::filter_calls(filter).map_err(failed(wire::PRIVILEGES))?;
             }

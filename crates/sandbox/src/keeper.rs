@@ -15,7 +15,9 @@ use rustix::{
 };
 
 use crate::{
-    groups, init, lock,
+    groups, init,
+    landlock::{self, Rules, Sockets},
+    lock,
     order::KeeperSpec,
     root, sys, syscalls,
     tree::{self, Scope},
@@ -40,9 +42,20 @@ pub struct Keeper {
     pub spec: KeeperSpec,
     pub scope: Scope,
     pub signals: OwnedFd,
+    pub rules: Option<Rules>,
     /// Held locked for as long as this process or one of its inits lives.
     #[expect(dead_code, reason = "it is held, not read")]
     pub lock: OwnedFd,
+}
+
+impl Keeper {
+    /// What its inits put around commands, besides the group.
+    fn walls(&self) -> u32 {
+        let filtered = self.scope == Scope::Namespace && syscalls::filter().is_some();
+        let files = if self.rules.is_some() { groups::FILES_TWICE } else { 0 };
+        let shut = self.rules.as_ref().is_some_and(|rules| rules.sockets == Sockets::Shut);
+        (if filtered { groups::SYSTEM_CALLS } else { 0 }) | files | (if shut { groups::SOCKETS } else { 0 })
+    }
 }
 
 /// What the zygote gives to a keeper.
@@ -67,10 +80,9 @@ pub fn run(identity: Identity, ordered: Ordered) -> ! {
         }
     };
     drop(spec);
-    let filtered = keeper.scope == Scope::Namespace && syscalls::filter().is_some();
-    let bounds = if filtered { bounds | groups::SYSTEM_CALLS } else { bounds };
+    let walls = bounds | keeper.walls();
     // Where the daemon is gone already, serving ends at once.
-    drop(wire::send(&link, &Report::Ready(bounds).encode(), &[], SendFlags::empty()));
+    drop(wire::send(&link, &Report::Ready(walls).encode(), &[], SendFlags::empty()));
     serve(keeper, link)
 }
 
@@ -80,7 +92,7 @@ fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<Keeper, 
     rustix::thread::set_name(c"overnight-keep").map_err(|error| at(wire::START)(error.into()))?;
     // While the host's /proc is still there to tell this process's number on the host.
     lock::write_holder(&lock).map_err(at(wire::START))?;
-    let scope = match &spec.view {
+    let (scope, rules) = match &spec.view {
         Some(view) => {
             map_user(identity).map_err(at(wire::USER_MAP))?;
             limit_processes(identity, spec.limits.processes).map_err(at(wire::PRIVILEGES))?;
@@ -94,16 +106,16 @@ fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<Keeper, 
             })?;
             root::enter(&new).map_err(at(wire::ENTER_ROOT))?;
             give_up_privileges().map_err(|error| at(wire::PRIVILEGES)(error.into()))?;
-            Scope::Namespace
+            (Scope::Namespace, landlock::rules().map_err(at(wire::PRIVILEGES))?)
         }
         None => {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
                 .map_err(|error| at(wire::START)(error.into()))?;
-            Scope::Descendants
+            (Scope::Descendants, None)
         }
     };
     let signals = sys::signal_fd().map_err(at(wire::START))?;
-    Ok(Keeper { spec, scope, signals, lock })
+    Ok(Keeper { spec, scope, signals, rules, lock })
 }
 
 /// Maps the daemon's user to itself: files of the workspace keep their owner, and git's index stays warm.

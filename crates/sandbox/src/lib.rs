@@ -19,6 +19,7 @@ mod files;
 mod groups;
 mod init;
 mod keeper;
+mod landlock;
 mod link;
 mod lock;
 mod order;

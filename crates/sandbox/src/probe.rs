@@ -51,6 +51,22 @@ pub fn probe(sandboxes: &Sandboxes) -> Probe {
     } else {
         open("system calls", "not filtered: needs a kernel with seccomp filters, on x86-64 or ARM64".to_owned())
     });
+    walls.push(if bounded(groups::FILES_TWICE) {
+        wall(
+            "files, again",
+            "nothing outside of what a sandbox may write can be written, whatever is mounted (landlock)",
+        )
+    } else {
+        open("files, again", "no second wall: needs landlock, Linux 6.2 or later".to_owned())
+    });
+    walls.push(if bounded(groups::SOCKETS) {
+        wall("abstract sockets", "those of the host's programs cannot be reached (landlock)")
+    } else {
+        open(
+            "abstract sockets",
+            "those of the host's programs can be reached: needs landlock, Linux 6.12 or later".to_owned(),
+        )
+    });
     walls.push(if bounded(groups::PROCESSES) {
         wall("process count", "limited for each sandbox (control group)")
     } else if root && !keeper::can_limit_namespace() {

@@ -128,6 +128,50 @@ pub fn filter_calls(program: &[libc::sock_filter]) -> io::Result<()> {
     }
 }
 
+/// Of the interface; negative where the kernel has none.
+pub fn landlock_version() -> i64 {
+    const VERSION: libc::c_long = 1;
+    // SAFETY: with this flag nothing is read through the pointer, which is null.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<u8>(), 0, VERSION) }
+}
+
+/// Rules that deny these rights on files wherever they are not allowed, and talking to what is outside (`scoped`).
+pub fn landlock_rules(files: u64, scoped: u64) -> io::Result<OwnedFd> {
+    // `struct landlock_ruleset_attr`: files, network, scopes. Older kernels know a shorter one.
+    let attr = [files, 0, scoped];
+    let size = if scoped == 0 { mem::size_of::<u64>() } else { mem::size_of_val(&attr) };
+    // SAFETY: `attr` lives through the call and is as long as its size tells; the returned descriptor is ours alone.
+    unsafe {
+        match libc::syscall(libc::SYS_landlock_create_ruleset, attr.as_ptr(), size, 0) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(i32::try_from(fd).map_err(io::Error::other)?)),
+        }
+    }
+}
+
+/// Allows these rights on a directory and all below it.
+pub fn landlock_allow(rules: &OwnedFd, files: u64, below: &OwnedFd) -> io::Result<()> {
+    const PATH_BENEATH: libc::c_long = 1;
+    // `struct landlock_path_beneath_attr`, which is packed: rights, directory.
+    let mut attr = [0; 12];
+    attr[..8].copy_from_slice(&files.to_ne_bytes());
+    attr[8..].copy_from_slice(&below.as_raw_fd().to_ne_bytes());
+    // SAFETY: `attr` is as long as the kernel's structure of this kind, lives through the call and is only read.
+    match unsafe { libc::syscall(libc::SYS_landlock_add_rule, rules.as_raw_fd(), PATH_BENEATH, attr.as_ptr(), 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Puts this thread and all that come from it under the rules, for good.
+pub fn landlock_restrict(rules: &OwnedFd) -> io::Result<()> {
+    // SAFETY: takes integers only.
+    match unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sets `MOUNT_ATTR_*` flags on a mount.
 pub fn set_mount_attributes(mount: impl AsFd, attributes: u64, recursive: libc::c_int) -> io::Result<()> {
     let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };

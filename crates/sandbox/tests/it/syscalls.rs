@@ -1,5 +1,10 @@
 //! System calls that a confined command may not make, and those it must.
 
+use std::os::{
+    linux::net::SocketAddrExt,
+    unix::net::{SocketAddr, UnixListener},
+};
+
 use domain::ports::sandbox::{Confinement, Exit, Sandboxes as _};
 
 use crate::{
@@ -8,7 +13,11 @@ use crate::{
 };
 
 fn filtered() -> bool {
-    let wall = sandboxes().probe().walls.into_iter().find(|wall| wall.name == "system calls").unwrap();
+    stands("system calls")
+}
+
+fn stands(name: &str) -> bool {
+    let wall = sandboxes().probe().walls.into_iter().find(|wall| wall.name == name).unwrap();
     if !wall.stands {
         eprintln!("SKIPPED: {}", wall.note);
     }
@@ -85,4 +94,38 @@ multiprocessing.get_context('fork').Pool(2).map(abs, [1, 2])
 asyncio.run(asyncio.create_subprocess_exec('true'))
 print('all')";
     assert_eq!(python(&*sandbox, code).await, "all");
+}
+
+#[tokio::test]
+async fn abstract_sockets_of_the_host_are_out_of_reach() {
+    if !stands("abstract sockets") {
+        return;
+    }
+    let name = format!("overnight-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _host = UnixListener::bind_addr(&address).unwrap();
+    let place = Place::new();
+    let sandbox = place.open(Confinement::Confined).await;
+    let code = format!(
+        "\
+import socket
+def reach(name):
+    try: socket.socket(socket.AF_UNIX).connect(name); return 'reached'
+    except PermissionError: return 'denied'
+own = socket.socket(socket.AF_UNIX); own.bind('\\0own-{name}'); own.listen()
+print(reach('\\0{name}'), reach('\\0own-{name}'))"
+    );
+    assert_eq!(python(&*sandbox, &code).await, "denied reached");
+}
+
+/// What the rules might break: every way of writing where writing is allowed.
+#[tokio::test]
+async fn files_are_made_moved_linked_and_cut_where_they_may_be() {
+    let place = Place::new();
+    let sandbox = place.open(Confinement::Confined).await;
+    let script = "set -e; for d in /workspace ~ /tmp /dev/shm /run; do cd $d; mkdir -p a/b c; echo xyz > a/f; mv a/f c/g; \
+                  ln c/g a/h; ln -s h a/i; truncate -s 1 a/i; mkfifo a/p; mv a/b c/; rm -r a c; done; \
+                  cd /workspace; echo 1 > x; mv x /tmp/x; mv /tmp/x ~/x; echo 2 > /dev/null; echo 3 > /dev/stderr; echo done";
+    let (exit, printed) = run(&*sandbox, sh(script)).await;
+    assert_eq!((exit, printed.as_str()), (Exit::Code(0), "3\ndone\n"));
 }

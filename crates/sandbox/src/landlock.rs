@@ -1,0 +1,53 @@
+//! The second wall for files, and the first for Unix sockets with abstract names, which no mount hides (landlock(7)).
+//!
+//! The keeper makes the rules once, in the sandbox's own root; each init applies them, as the kernel lets nobody under such rules
+//! mount the process table that a command gets. Sockets with abstract names therefore join processes of one command only.
+
+use std::{io, os::fd::OwnedFd};
+
+use domain::ports::sandbox::{HOME_DIR, WORKSPACE_DIR};
+use rustix::fs::{Mode, OFlags};
+
+use crate::sys;
+
+/// Where commands may write: all that is mounted so, and the devices.
+const WRITABLE: [&str; 5] = [WORKSPACE_DIR, HOME_DIR, "/tmp", "/dev", "/run"];
+
+/// Writing (bit 1), removing and making of every kind (4 to 12), linking and renaming to elsewhere (13), truncating (14).
+const WRITE: u64 = 1 << 1 | ((1 << 9) - 1) << 4 | 1 << 13 | 1 << 14;
+/// LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET.
+const ABSTRACT_SOCKETS: u64 = 1;
+
+/// The first versions of the kernel's interface that know renaming and truncating, and abstract sockets.
+const FILES: i64 = 3;
+const SOCKETS: i64 = 6;
+
+/// Rules to apply, and whether they are about sockets too.
+#[derive(Debug)]
+pub struct Rules {
+    pub ruleset: OwnedFd,
+    pub sockets: Sockets,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sockets {
+    Shut,
+    /// The kernel is older than Linux 6.12.
+    Open,
+}
+
+/// For the root that this process is in. `None` where the kernel has no landlock, or one that would forbid renaming.
+pub fn rules() -> io::Result<Option<Rules>> {
+    let version = sys::landlock_version();
+    if version < FILES {
+        return Ok(None);
+    }
+    let sockets = if version >= SOCKETS { Sockets::Shut } else { Sockets::Open };
+    let scoped = if sockets == Sockets::Shut { ABSTRACT_SOCKETS } else { 0 };
+    let ruleset = sys::landlock_rules(WRITE, scoped)?;
+    for path in WRITABLE {
+        let below = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        sys::landlock_allow(&ruleset, WRITE, &below)?;
+    }
+    Ok(Some(Rules { ruleset, sockets }))
+}
