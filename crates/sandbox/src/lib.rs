@@ -10,7 +10,8 @@
 //!
 //! Memory, processes and processor time of a sandbox are bounded by control groups (`groups`) where the machine lends them.
 //!
-//! Confined commands cannot make the system calls that no build needs (`syscalls`).
+//! Confined commands cannot make the system calls that no build needs (`syscalls`), and cannot write elsewhere even where a mount
+//! would let them (`landlock`).
 //!
 //! Not walled off yet: the network (commands share the host's).
 
