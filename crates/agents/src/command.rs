@@ -1,4 +1,5 @@
-//! The agent `command`: a program of the person's choice, such as a script or a codemod, does the work. No model is needed.
+//! The agent `command`: a program of the person's choice, such as a script or a codemod, does the work. No model is needed;
+//! where the task names one, the program's own client finds the gateway in the usual variables, and a token instead of a key.
 //!
 //! The program runs in the workspace once per turn. What is wanted stands on its standard input and in the file named by
 //! `OVERNIGHT_PROMPT_FILE`. It may print `[PROGRESS:75] text`, `[PROGRESS] text` and `[RESULT] text` on lines of their own;
@@ -12,7 +13,7 @@ use domain::{
     ports::{
         BoxFuture,
         agent::{Agent, EntryBody, Hands, Line, Mode, ModelNeed, TurnConclusion, TurnEnd, TurnRequest},
-        model::{Message, Part, Role},
+        model::{Endpoint, Message, Part, Role},
         sandbox::{Exec, Exit, Output, Process},
     },
 };
@@ -110,14 +111,11 @@ impl Command {
             ("OVERNIGHT_TURN", request.turn.to_string()),
             ("OVERNIGHT_PROMPT_FILE", file),
         ];
+        let mut env: Vec<_> = variables.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        env.extend(hands.endpoint.iter().flat_map(client_variables));
         let wall = request.brief.budget.wall_s.map_or(Duration::MAX, Duration::from_secs);
-        let exec = Exec {
-            argv: argv.clone(),
-            cwd: None,
-            env: variables.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-            stdin: prompt,
-            timeout: self.options.program_timeout.min(wall),
-        };
+        let exec =
+            Exec { argv: argv.clone(), cwd: None, env, stdin: prompt, timeout: self.options.program_timeout.min(wall) };
         hands.sandbox.spawn(exec).await.map_err(|fault| match fault.class {
             FaultClass::Input | FaultClass::NotFound => dead_end(fault.to_string()),
             _ => failed(fault.to_string()),
@@ -127,12 +125,23 @@ impl Command {
 
 impl Agent for Command {
     fn model_need(&self) -> ModelNeed {
-        ModelNeed::None
+        ModelNeed::Offered
     }
 
     fn run_turn(&self, turn: TurnRequest, hands: Hands) -> BoxFuture<'_, Result<TurnEnd, Fault>> {
         Box::pin(async move { conclude(self.run(&turn, &hands).await) })
     }
+}
+
+/// What the usual clients look for: the gateway's address, and a token of the attempt in the place of a key.
+fn client_variables(endpoint: &Endpoint) -> [(String, String); 4] {
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    [
+        variable("ANTHROPIC_BASE_URL", &endpoint.url),
+        variable("ANTHROPIC_API_KEY", &endpoint.token),
+        variable("OPENAI_BASE_URL", &format!("{}/v1", endpoint.url)),
+        variable("OPENAI_API_KEY", &endpoint.token),
+    ]
 }
 
 /// The turn's end as it came about: how, and the program's words on it.

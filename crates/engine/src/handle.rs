@@ -129,8 +129,9 @@ impl Handle {
                 .hint("`overnight doctor` says what is missing; `--unconfined` runs it with your own rights"));
         }
         match agent.model_need() {
+            ModelNeed::Offered if brief.model.is_none() => Ok(None),
             ModelNeed::None => Ok(None),
-            ModelNeed::Required => {
+            ModelNeed::Offered | ModelNeed::Required => {
                 let mut credentials = ports.secrets.get("home".to_owned()).await?;
                 credentials.0.extend(submit.credentials.0.clone());
                 let resolved = ports.gateways.resolve(brief.model.as_deref(), &credentials, &brief.budget)?;

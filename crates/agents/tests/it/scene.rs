@@ -337,6 +337,7 @@ impl Scene {
     pub fn hands(&self) -> Hands {
         let root = self.path("");
         Hands {
+            endpoint: None,
             sandbox: Arc::new(Yard {
                 files: YardFiles(root.clone()),
                 root,

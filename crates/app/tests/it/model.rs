@@ -201,3 +201,26 @@ fn a_model_that_talks_nonsense_ends_the_turn_and_not_the_daemon() {
         model.run(&place, &["--check", "grep -q two file.txt", "--wait"]).ok();
     }
 }
+
+#[test]
+fn a_program_with_a_client_of_its_own_calls_its_model_through_the_gateway_and_sees_no_key() {
+    const CLIENT: &str = r#"
+import json, os, urllib.request
+body = json.dumps({"model": "scripted", "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]})
+headers = {"x-api-key": os.environ["ANTHROPIC_API_KEY"], "anthropic-version": "2023-06-01", "content-type": "application/json"}
+call = urllib.request.Request(os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages", body.encode(), headers)
+answer = json.load(urllib.request.urlopen(call))
+open("answer.txt", "w").write(answer["content"][0]["text"] + "\n")
+open("environment.txt", "w").write("".join(sorted(f"{name}={value}\n" for name, value in os.environ.items())))
+"#;
+    let place = Place::new();
+    let model = Model::say(&place, &json!([{ "text": "hello to you", "usage": { "input": 7, "output": 3 } }]));
+    let client = ["--agent", "command", "--check", "true", "--wait", "--", "/usr/bin/python3", "-c", CLIENT];
+    model.run(&place, &client).ok();
+    let diff = place.on(&["diff", "T-1"]).ok();
+    assert!(diff.contains("+hello to you"), "{diff}");
+    assert!(!diff.contains("sk-of-no-worth") && !diff.contains(&model.url), "{diff}");
+    assert_eq!(model.requests()[0]["key"], "sk-of-no-worth", "the gateway puts the key on");
+    let show = place.on(&["show", "T-1"]).ok();
+    assert!(show.contains("10 tokens") && show.contains("1 model call"), "{show}");
+}

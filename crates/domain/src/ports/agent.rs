@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BoxFuture,
-    model::{Message, Model},
+    model::{Endpoint, Message, Model},
     sandbox::Sandbox,
 };
 use crate::{
@@ -27,6 +27,8 @@ pub trait Agents: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelNeed {
     None,
+    /// Works without; where its task names a model, its own client gets a way to it: metered, with the key outside.
+    Offered,
     Required,
 }
 
@@ -100,6 +102,8 @@ pub struct Hands {
     pub sandbox: Arc<dyn Sandbox>,
     /// Present when [`Agent::model_need`] is `Required`.
     pub model: Option<Arc<dyn Model>>,
+    /// Present when it is `Offered` and the task names a model. Void when it is dropped.
+    pub endpoint: Option<Endpoint>,
     pub transcript: Arc<dyn Transcript>,
     pub line: Arc<dyn Line>,
 }

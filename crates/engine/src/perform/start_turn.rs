@@ -11,11 +11,15 @@ use domain::{
     ids::{AttemptKey, AttemptNo, TurnNo},
     ports::{
         agent::{Agent, Hands, Mode, ModelNeed, Prompt, TurnConclusion, TurnEnd, TurnRequest},
-        model::{Access, Credentials},
+        model::{Access, Credentials, Endpoint, Model},
         sandbox::{Limits, Sandbox, SandboxSpec},
         workspace::Prepared,
     },
     task::Status,
+};
+use futures::{
+    FutureExt,
+    future::{Fuse, FusedFuture},
 };
 use tokio::sync::mpsc;
 
@@ -69,6 +73,9 @@ struct Running {
     said: mpsc::UnboundedReceiver<Event>,
 }
 
+/// How an agent calls its model: by our port, or by a client of its own.
+type Way = (Option<Arc<dyn Model>>, Option<Endpoint>);
+
 enum Begun {
     Running(Box<Running>),
     /// It cannot start, in a way that a person must mend.
@@ -92,21 +99,9 @@ impl Turn<'_> {
             take_snapshot::snapshot(job, self.attempt, self.no, task.updated_at).await?;
         }
         let agent = ports.agents.find(&task.brief.agent.name)?;
-        let model = match (agent.model_need(), &task.model) {
-            (ModelNeed::None, _) => None,
-            (ModelNeed::Required, None) => return Ok(dead_end("the task has no model")),
-            (ModelNeed::Required, Some(model)) => {
-                let access = Access {
-                    key: self.key(),
-                    model: model.clone(),
-                    credentials: self.credentials().await?,
-                    budget: task.brief.budget,
-                };
-                match ports.gateways.model(access) {
-                    Ok(model) => Some(model),
-                    Err(fault) => return Ok(dead_end(&fault.to_string())),
-                }
-            }
+        let (model, endpoint) = match self.way_to_a_model(agent.model_need()).await? {
+            Ok(way) => way,
+            Err(why) => return Ok(dead_end(&why)),
         };
         let instructions = if self.no == TurnNo(1) { self.instructions().await? } else { Vec::new() };
         let sandbox = ports.sandboxes.open(self.sandbox_spec(&prepared)).await?;
@@ -129,6 +124,7 @@ impl Turn<'_> {
         let hands = Hands {
             sandbox: Arc::clone(&sandbox),
             model,
+            endpoint,
             transcript: ports.transcripts.open(self.key()),
             line: Arc::clone(&line) as Arc<dyn domain::ports::agent::Line>,
         };
@@ -149,6 +145,9 @@ impl Turn<'_> {
         let mut minute = tokio::time::interval(site.snapshot_every);
         minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         minute.tick().await;
+        // Beside the turn, which goes on meanwhile: a large workspace takes its time.
+        let keeping = Fuse::terminated();
+        tokio::pin!(keeping);
         let end = loop {
             tokio::select! {
                 biased;
@@ -161,11 +160,15 @@ impl Turn<'_> {
                     return Ok(None);
                 }
                 () = &mut overdue => break interrupted(),
-                _ = minute.tick() => self.keep().await,
+                () = &mut keeping => {}
+                _ = minute.tick(), if keeping.is_terminated() => keeping.set(self.keep().fuse()),
             }
         };
         drop(running);
         sandbox.kill().await;
+        if !keeping.is_terminated() {
+            keeping.await;
+        }
         while let Ok(event) = said.try_recv() {
             self.say(event).await?;
         }
@@ -214,6 +217,25 @@ impl Turn<'_> {
         };
         cut(&mut end.summary, SUMMARY_BYTES);
         Ok(Performed::Event(Event::TurnEnded { command: self.job.id, end, report }))
+    }
+
+    /// What the agent calls its model by. The inner error: why there is none, in a way that a person must mend.
+    async fn way_to_a_model(&self, need: ModelNeed) -> Result<Result<Way, String>, Fault> {
+        let (task, gateways) = (&self.job.task, &self.job.site.ports.gateways);
+        let model = match (need, &task.model) {
+            (ModelNeed::None, _) | (ModelNeed::Offered, None) => return Ok(Ok((None, None))),
+            (ModelNeed::Required, None) => return Ok(Err("the task has no model".to_owned())),
+            (ModelNeed::Offered | ModelNeed::Required, Some(model)) => model.clone(),
+        };
+        let credentials = self.credentials().await?;
+        let access = Access { key: self.key(), model, credentials, budget: task.brief.budget };
+        let way = match need {
+            ModelNeed::Required => gateways.model(access).map(|model| (Some(model), None)),
+            ModelNeed::Offered | ModelNeed::None => {
+                gateways.endpoint(access).await.map(|endpoint| (None, Some(endpoint)))
+            }
+        };
+        Ok(way.map_err(|fault| fault.to_string()))
     }
 
     /// The task's own keys, and the installation's where the task has none.
