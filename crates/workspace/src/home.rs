@@ -162,9 +162,10 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), Fault> {
         .map_err(|error| io_fault("make the directory", path, &error))
 }
 
-/// Removes a directory and everything in it, unlocking directories that their owner has locked.
+/// Removes a directory and everything in it, unlocking directories that their owner has locked; or a file.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), Fault> {
     let removed = match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             unlock(path);
             fs::remove_dir_all(path)

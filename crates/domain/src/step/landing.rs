@@ -70,8 +70,9 @@ impl Stepper<'_> {
                     .hint(format!("`overnight retry {id}`, `overnight comment {id} …` or `overnight reject {id}`")),
             });
         };
-        let missing: Vec<&str> =
-            attempt.risks().iter().filter(|risk| !accept.contains(risk)).map(Risk::word).collect::<Vec<_>>();
+        // The candidate's as they were shown; another attempt's are its own.
+        let risks = if review.attempt == attempt.no { review.risks.clone() } else { attempt.risks() };
+        let missing: Vec<&str> = risks.iter().filter(|risk| !accept.contains(risk)).map(Risk::word).collect();
         if !missing.is_empty() {
             let flags: Vec<String> = missing.iter().map(|word| format!("--accept {word}")).collect();
             return Err(Fault::conflict(format!(
@@ -153,10 +154,16 @@ impl Stepper<'_> {
         } else {
             let verdict = judged.verdict.word();
             let problem = format!(
-                "the target moved, and together with it the checks are {verdict}: your approval is void\n{}",
+                "merged with the target as it is now, the checks are {verdict}: your approval is void\n{}",
                 judged.digest
             );
             self.give_back(under_way.attempt, problem);
+            // The next approval has to name what this merge would bring.
+            if let Status::AwaitingReview(review) = &mut self.task.status {
+                review.risks.extend(judged.risks.iter().cloned());
+                review.risks.sort();
+                review.risks.dedup();
+            }
         }
         true
     }

@@ -199,6 +199,10 @@ fn a_moved_target_that_turns_red_voids_the_approval() {
         tell(&mut task, label);
     }
     assert_eq!(place(&task), "awaiting_review");
+    // The same approval again would come to the same end: the risk of the merge has to be named.
+    let Receipt::Refused { fault } = tell(&mut task, "approved") else { panic!("accepted") };
+    assert!(fault.hint.is_some_and(|hint| hint.contains("--accept not-green")));
+    assert!(matches!(tell(&mut task, "approved(risks accepted)"), Receipt::Accepted { .. }));
 }
 
 #[test]
