@@ -148,6 +148,12 @@ impl<'a> Page<'a> {
             for run in &judgement.runs {
                 self.check(run);
             }
+            if judgement.runs.is_empty() {
+                self.field(
+                    "check",
+                    "? none was named and none was found: nothing proves this change (`--check` names one)",
+                );
+            }
             self.field("outside", &judgement.outside_allowed.join("\n"));
             self.field("protected", &judgement.protected_touched.join("\n"));
         }

@@ -31,6 +31,7 @@ fn without_a_check_a_person_decides_and_is_told() {
     let ran = place.on(&["run", "Unjudged", "--wait", "--", "sh", "-c", "echo two >> file.txt"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stdout.contains("inconclusive") && ran.stdout.contains("--accept not-green"), "{ran:?}");
+    assert!(ran.stdout.contains("nothing proves this change") && ran.stdout.contains("--check"), "{ran:?}");
 }
 
 #[test]
