@@ -8,6 +8,7 @@ use crate::{
     ids::{CommandId, CommentId, CommitId, RequestId},
     ports::{
         agent::{Mode, TurnConclusion, TurnEnd},
+        egress::Refusal,
         workspace::{DiffStat, Landing, Snapshot},
     },
     task::{Status, Task},
@@ -50,7 +51,7 @@ pub fn letters(task: &Task) -> Vec<Letter> {
 fn completions(task: &Task, id: CommandId, command: &Command, letters: &mut Vec<Letter>) {
     match command {
         Command::PrepareWorkspace { .. } => {
-            letters.push(letter("", Event::WorkspaceReady { command: id, detected: Vec::new() }));
+            letters.push(letter("", Event::WorkspaceReady { command: id, detected: Vec::new(), environment: None }));
             let fault = Fault::input("the base is gone");
             letters.push(letter("hopeless", Event::CommandFailed { command: id, fault }));
         }
@@ -63,6 +64,14 @@ fn completions(task: &Task, id: CommandId, command: &Command, letters: &mut Vec<
             let (attempt, turn) = (*attempt, *turn);
             let comments: Vec<CommentId> = task.comments.iter().map(|comment| comment.id).collect();
             letters.push(letter("", Event::CommentsDelivered { attempt, turn, round: 2, comments }));
+            let refusal = Refusal {
+                host: "pypi.example".to_owned(),
+                port: 443,
+                why: "not on the allow-list".to_owned(),
+                entry: Some("pypi.example".to_owned()),
+                by: None,
+            };
+            letters.push(letter("", Event::EgressRefused { attempt, refusal }));
             let text = "halfway".to_owned();
             letters.push(letter("", Event::Progressed { attempt, turn, percent: Some(50), text }));
         }
@@ -132,8 +141,21 @@ fn landings(id: CommandId, head: &CommitId, letters: &mut Vec<Letter>) {
     }
 }
 
+fn worked_by_hand(task: &Task, letters: &mut Vec<Letter>) {
+    let Some(attempt) = task.attempts.first() else { return };
+    let at = attempt.snapshot.as_ref().map_or(&task.origin.base, |snapshot| &snapshot.commit);
+    let stat = DiffStat { files: 1, added: 1, deleted: 0 };
+    let snapshot = Snapshot { commit: commit(300), empty: false, stat };
+    for (word, from) in [("", at.clone()), ("stale", commit(9))] {
+        let (snapshot, note) = (snapshot.clone(), "1 file changed by hand".to_owned());
+        letters.push(letter(word, Event::WorkedByHand { attempt: attempt.no, from, snapshot, note }));
+    }
+}
+
 fn people(task: &Task, letters: &mut Vec<Letter>) {
-    letters.push(letter("", Event::CommentAdded { text: "also mend the docs".to_owned() }));
+    letters.push(letter("", Event::CommentAdded { text: "also mend the docs".to_owned(), by_hand: false }));
+    letters.push(letter("by_hand", Event::CommentAdded { text: "2 files changed".to_owned(), by_hand: true }));
+    worked_by_hand(task, letters);
     for (word, request) in [("", RequestId(task.last_request)), ("stale", RequestId(task.last_request + 1))] {
         letters.push(letter(word, Event::QuestionAnswered { request, answer: "the second".to_owned() }));
         letters.push(letter(word, Event::PlanApproved { request }));

@@ -8,6 +8,7 @@ use crate::{
     ids::{AttemptNo, CommandId, RequestId, TurnNo},
     ports::{
         agent::{Mode, Prompt, TurnEnd},
+        egress::Refusal,
         workspace::Snapshot,
     },
 };
@@ -38,6 +39,9 @@ pub struct Attempt {
     pub progress: Option<Progress>,
     /// Seconds of turns and checks so far; waiting for people does not count.
     pub worked_s: u64,
+    /// Hosts that its sandbox wanted to reach and was not let, each once, at most 50.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<Refusal>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,12 +12,30 @@ pub struct CheckSpec {
     /// `None`: the default of the installation (30 minutes).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<u64>,
+    /// A slow one runs only where every fast one was green.
+    #[serde(default, skip_serializing_if = "Tier::is_fast")]
+    pub tier: Tier,
+}
+
+/// When a check runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    #[default]
+    Fast,
+    Slow,
+}
+
+impl Tier {
+    fn is_fast(&self) -> bool {
+        *self == Self::Fast
+    }
 }
 
 impl CheckSpec {
     pub fn from_command(command: impl Into<String>) -> Self {
         let command = command.into();
-        Self { name: command.clone(), command, timeout_s: None }
+        Self { name: command.clone(), command, timeout_s: None, tier: Tier::Fast }
     }
 }
 
@@ -83,6 +101,9 @@ pub struct CheckRun {
     pub missing: Vec<String>,
     /// One sentence: why this verdict.
     pub reason: String,
+    /// Hosts that the check wanted to reach and was not let: `pypi.org:443`. At most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<String>,
     /// The whole output, as a blob.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<BlobId>,

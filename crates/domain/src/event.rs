@@ -7,9 +7,11 @@ use crate::{
     Fault,
     brief::Brief,
     check::{BlobId, CheckSpec, Judged, Risk},
+    environment::EnvironmentUse,
     ids::{Actor, AttemptNo, CommandId, CommentId, CommitId, RequestId, TurnNo, Via},
     ports::{
         agent::TurnEnd,
+        egress::Refusal,
         sandbox::Confinement,
         workspace::{Landing, Origin, Snapshot},
     },
@@ -45,6 +47,8 @@ pub enum Event {
     WorkspaceReady {
         command: CommandId,
         detected: Vec<CheckSpec>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environment: Option<EnvironmentUse>,
     },
     /// `report`: for a report turn, the whole text.
     TurnEnded {
@@ -88,6 +92,12 @@ pub enum Event {
         text: String,
     },
 
+    /// Something in the sandbox of this attempt wanted to reach a host and was not let.
+    EgressRefused {
+        attempt: AttemptNo,
+        refusal: Refusal,
+    },
+
     TimerFired {
         timer: Timer,
     },
@@ -95,6 +105,9 @@ pub enum Event {
     // What people say.
     CommentAdded {
         text: String,
+        /// See [`crate::task::Comment::by_hand`].
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_hand: bool,
     },
     QuestionAnswered {
         request: RequestId,
@@ -117,6 +130,13 @@ pub enum Event {
     },
     CancelRequested {
         why: Option<String>,
+    },
+    /// A person took over a settled attempt at `from` and left `snapshot`; `note` says in one line what changed.
+    WorkedByHand {
+        attempt: AttemptNo,
+        from: CommitId,
+        snapshot: Snapshot,
+        note: String,
     },
     /// Try a handed-back attempt again as it is.
     RetryRequested,
@@ -144,6 +164,7 @@ impl Event {
             | Self::Approved { .. }
             | Self::Rejected { .. }
             | Self::CancelRequested { .. }
+            | Self::WorkedByHand { .. }
             | Self::RetryRequested
             | Self::RestoreRequested => true,
             Self::WorkspaceReady { .. }
@@ -155,6 +176,7 @@ impl Event {
             | Self::CommandFailed { .. }
             | Self::CommentsDelivered { .. }
             | Self::Progressed { .. }
+            | Self::EgressRefused { .. }
             | Self::TimerFired { .. } => false,
         }
     }
@@ -172,6 +194,7 @@ impl Event {
             Self::CommandFailed { .. } => "command_failed",
             Self::CommentsDelivered { .. } => "comments_delivered",
             Self::Progressed { .. } => "progressed",
+            Self::EgressRefused { .. } => "egress_refused",
             Self::TimerFired { .. } => "timer_fired",
             Self::CommentAdded { .. } => "comment_added",
             Self::QuestionAnswered { .. } => "question_answered",
@@ -180,6 +203,7 @@ impl Event {
             Self::Approved { .. } => "approved",
             Self::Rejected { .. } => "rejected",
             Self::CancelRequested { .. } => "cancel_requested",
+            Self::WorkedByHand { .. } => "worked_by_hand",
             Self::RetryRequested => "retry_requested",
             Self::RestoreRequested => "restore_requested",
         }

@@ -10,6 +10,7 @@ use crate::{
     brief::Brief,
     check::{BlobId, CheckSpec, Risk},
     command::{Branch, Command},
+    environment::EnvironmentUse,
     ids::{Actor, AttemptNo, CommandId, CommentId, CommitId, RequestId, TaskId, TurnNo},
     ports::{sandbox::Confinement, workspace::Origin},
 };
@@ -50,6 +51,9 @@ pub struct Task {
     pub overdue_since: Option<Timestamp>,
     /// Model rounds of all attempts so far, as the turns reported them.
     pub rounds: u32,
+    /// What its workspaces stand on; `None` until the first is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<EnvironmentUse>,
 }
 
 /// Where a task is. How it ended is an [`Outcome`].
@@ -197,6 +201,9 @@ pub struct Comment {
     pub at: Timestamp,
     pub by: Actor,
     pub text: String,
+    /// Says what a person did by hand: an agent reads it with its next turn, but it opens none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
     /// Where agents have read it. Empty: it waits, or (on an ended task) was kept as a remark.
     pub delivered: Vec<Delivery>,
 }

@@ -1,6 +1,9 @@
 //! Port of `checks`: runs the judging commands on exact commits and says what they mean.
 
-use super::{BoxFuture, sandbox::Confinement, workspace::Repository};
+use super::{
+    BoxFuture,
+    workspace::{Repository, Surroundings},
+};
 use crate::{
     Fault,
     check::{CheckSpec, Judgement},
@@ -25,7 +28,7 @@ pub struct JudgeRequest {
     pub checks: Vec<CheckSpec>,
     pub allowed_paths: Vec<String>,
     pub protected_paths: Vec<String>,
-    pub confinement: Confinement,
+    pub surroundings: Surroundings,
     /// Given to the commands besides the sandbox's own variables.
     pub env: Vec<(String, String)>,
 }

@@ -7,6 +7,8 @@
 
 pub mod agent;
 pub mod checks;
+pub mod egress;
+pub mod environments;
 pub mod model;
 pub mod sandbox;
 pub mod store;

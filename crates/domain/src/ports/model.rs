@@ -64,8 +64,10 @@ pub trait Gateways: Send + Sync {
 
 /// Where an agent's own client finds its model.
 pub struct Endpoint {
-    /// `http://127.0.0.1:PORT`, valid for the Anthropic and OpenAI paths alike.
+    /// `http://127.0.0.1:PORT` on the host, valid for the Anthropic and OpenAI paths alike. A sandbox with a network of its own is
+    /// given `door` instead, and finds it at [`super::egress::MODEL_PORT`] of its loopback.
     pub url: String,
+    pub door: Arc<dyn super::sandbox::Door>,
     /// Goes where the provider's key would go.
     pub token: String,
     /// Dropping it revokes the token.

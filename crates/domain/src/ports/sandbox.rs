@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::BoxFuture;
-use crate::Fault;
+use crate::{Fault, redact::Redactor};
 
 /// The constant path at which a workspace appears inside a sandbox.
 pub const WORKSPACE_DIR: &str = "/workspace";
@@ -51,18 +51,83 @@ pub enum Confinement {
     Unconfined,
 }
 
+/// A directory as a sandbox sees it. The sandbox makes it, in a namespace of its own: nothing of it is seen on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tree {
+    /// A host directory as it is, read-write.
+    Directory(PathBuf),
+    /// Immutable host directories under a writable one (overlayfs with `userxattr`).
+    Layers(Layers),
+}
+
+/// The parts of an overlay; all on one file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layers {
+    /// Topmost first; at least one. Never written while any overlay uses them.
+    pub lower: Vec<PathBuf>,
+    /// Holds exactly what differs from the layers: files, whiteouts (character device 0:0), opaque directories
+    /// (`user.overlay.opaque`). Used by one sandbox at a time.
+    pub upper: PathBuf,
+    /// Overlayfs's own, empty at first.
+    pub work: PathBuf,
+}
+
+/// What a sandbox reaches beyond its own loopback.
+#[derive(Clone, Default)]
+pub enum Network {
+    /// The host's network as it is: for plain processes only.
+    #[default]
+    Host,
+    /// A network namespace with a loopback device and nothing else. What is served on it from outside comes in by these doors.
+    Own(Vec<Bridge>),
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host => f.write_str("Host"),
+            Self::Own(bridges) => f.debug_list().entries(bridges.iter().map(|bridge| bridge.port)).finish(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Bridge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bridge").field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// A port of the sandbox's loopback that is served from outside.
+#[derive(Clone)]
+pub struct Bridge {
+    pub port: u16,
+    pub door: Arc<dyn Door>,
+}
+
+/// Serves a port of a sandbox's loopback from the daemon.
+pub trait Door: Send + Sync {
+    /// Takes connections from `listener`, a socket made inside the sandbox, until it is dropped itself. Called within a tokio
+    /// runtime, each time the sandbox's first process is started (anew).
+    fn serve(&self, listener: std::net::TcpListener);
+}
+
 #[derive(Clone, Debug)]
 pub struct SandboxSpec {
-    /// Host directory that appears read-write at [`WORKSPACE_DIR`].
-    pub root: PathBuf,
-    /// Host directory (made if absent) that appears read-write at [`HOME_DIR`].
-    pub home: PathBuf,
+    /// Appears read-write at [`WORKSPACE_DIR`].
+    pub root: Tree,
+    /// Appears read-write at [`HOME_DIR`]; a plain directory is made if absent.
+    pub home: Tree,
+    /// Host directory (made if absent) for what is the sandbox's own: its `/tmp`, and what it writes over shared caches.
+    pub scratch: PathBuf,
     /// Further host paths that appear read-only at the same path (a base store).
     pub readable: Vec<PathBuf>,
     /// Host paths that must never be seen, even below a readable one (Overnight's state, the daemon's socket).
     pub hidden: Vec<PathBuf>,
     /// Added to the cleared environment (PATH, HOME, LANG, TERM, USER and toolchain variables are set by the sandbox).
     pub env: Vec<(String, String)>,
+    pub network: Network,
+    /// Taken out of all output and of every file that is read, before anyone outside sees it.
+    pub redactor: Arc<Redactor>,
     pub limits: Limits,
     /// A host file that every process tree of this sandbox holds locked for as long as it lives.
     pub lock: PathBuf,
@@ -76,6 +141,11 @@ pub struct Limits {
     /// Of all processes together; `None`: three quarters of what the daemon itself may use. What exceeds it is killed.
     pub memory_bytes: Option<u64>,
     pub processes: Option<u64>,
+    /// Of one processor in hundredths: 150 is one and a half. `None`: a share like everybody's.
+    pub processor_percent: Option<u32>,
+    /// What the workspace's and HOME's writable sides and the scratch directory may hold together. Looked at about once a second
+    /// while commands run: one that goes beyond is ended as [`Exit::OverQuota`].
+    pub disk_bytes: Option<u64>,
     pub open_files: Option<u64>,
     /// Of one file.
     pub file_bytes: Option<u64>,
@@ -88,6 +158,8 @@ impl Default for Limits {
         Self {
             memory_bytes: None,
             processes: Some(4096),
+            processor_percent: None,
+            disk_bytes: None,
             open_files: Some(65_536),
             file_bytes: Some(16 << 30),
             output_bytes: 64 << 20,
@@ -100,8 +172,17 @@ pub trait Sandbox: Send + Sync {
     /// Starts a command. Returns once it runs; `Environment` or `Input` when it cannot be started.
     fn spawn(&self, exec: Exec) -> BoxFuture<'_, Result<Box<dyn Process>, Fault>>;
 
-    /// Reads and writes files of the workspace from the host's side, never leaving it by any link.
-    fn files(&self) -> &dyn Files;
+    /// Starts a command on a terminal of its own, as a person's shell needs it. The output is not kept.
+    fn terminal(&self, exec: Exec, size: WindowSize) -> BoxFuture<'_, Result<Box<dyn Terminal>, Fault>>;
+
+    /// Files of the workspace as commands see them, read and written from the host's side, never leaving it by any link.
+    fn files(&self) -> BoxFuture<'_, Result<Arc<dyn Files>, Fault>>;
+
+    /// Connects to a port of the sandbox's loopback, for a look at a service in it. `NotFound` when nothing listens there.
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<std::net::TcpStream, Fault>>;
+
+    /// Command lines that run now, oldest first: arguments joined by spaces, at most 200 bytes each.
+    fn running(&self) -> Vec<String>;
 
     /// Kills every process; resolves when none is left.
     fn kill(&self) -> BoxFuture<'_, ()>;
@@ -137,8 +218,34 @@ pub enum Exit {
     Code(i32),
     Signal(i32),
     TimedOut,
+    /// Killed because the disk quota was used up; `held` is what was found.
+    OverQuota {
+        held: u64,
+        quota: u64,
+    },
     /// argv[0] was not found or is not executable.
     NotStarted,
+}
+
+/// Of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowSize {
+    pub rows: u16,
+    pub columns: u16,
+}
+
+/// A command on a terminal. Dropping it kills the command's tree.
+pub trait Terminal: Send {
+    /// The host's side: what is written is typed, what is read was printed. Non-blocking. Reading fails (EIO) once the command
+    /// and all that hold the terminal are gone.
+    fn io(&self) -> std::io::Result<std::os::fd::OwnedFd>;
+
+    fn resize(&self, size: WindowSize);
+
+    /// The end of the command. A safe point to be canceled at.
+    fn wait(&mut self) -> BoxFuture<'_, Exit>;
+
+    fn kill(&mut self) -> BoxFuture<'_, ()>;
 }
 
 /// What a command has printed so far.
@@ -162,4 +269,25 @@ pub trait Files: Send + Sync {
 
     /// Writes the whole file by a temporary file and a rename, keeping the mode of an existing one; makes parent directories.
     fn write(&self, path: &str, content: &[u8]) -> Result<(), Fault>;
+
+    /// The entries of a directory, links not followed, at most 10,000; names that are not UTF-8 are left out. Empty where there is
+    /// none.
+    fn list(&self, directory: &str) -> Result<Vec<Entry>, Fault>;
+}
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub name: String,
+    pub kind: EntryKind,
+    pub bytes: u64,
+    pub modified: std::time::SystemTime,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    File,
+    Directory,
+    /// Link, pipe, socket, device.
+    Other,
 }

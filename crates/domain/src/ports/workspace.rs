@@ -1,15 +1,20 @@
 //! Port of `workspace`: the only room that runs git. Repositories, workspaces, snapshots, diffs, landing.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::BoxFuture;
+use super::{
+    BoxFuture,
+    sandbox::{Confinement, Tree},
+};
 use crate::{
     Fault,
     brief::LandingMethod,
+    environment::EnvironmentId,
     ids::{AttemptKey, CommitId, RepositoryId, TaskId, TurnNo},
+    redact::Redactor,
 };
 
 /// A repository as Overnight knows it.
@@ -52,18 +57,38 @@ pub enum Wip {
     HandOver,
 }
 
-/// A workspace that is ready for an attempt.
+/// What a workspace is laid out with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Under the workspace lies this layer of installed dependencies and caches, and under HOME its HOME.
+    pub environment: Option<EnvironmentId>,
+    /// Plain processes cannot be given layers: they get a copy.
+    pub confinement: Confinement,
+}
+
+#[derive(Clone, Debug)]
+pub struct PrepareRequest {
+    pub repository: Repository,
+    pub key: AttemptKey,
+    /// The base, or a snapshot when rebuilt.
+    pub commit: CommitId,
+    pub surroundings: Surroundings,
+}
+
+/// A workspace (or a throw-away checkout) that is ready for a sandbox.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// Host directory of the checkout, with its own `.git` on branch `overnight/T-12`.
-    pub root: PathBuf,
-    /// Host directory for the attempt's HOME, kept for the attempt's life.
-    pub home: PathBuf,
+    /// The checkout, with its own `.git` on branch `overnight/T-12`.
+    pub root: Tree,
+    /// HOME, kept for the attempt's life.
+    pub home: Tree,
+    /// Host directory for the sandbox's own things.
+    pub scratch: PathBuf,
     /// Host paths the sandbox must show read-only for `root/.git` to work.
     pub readable: Vec<PathBuf>,
     /// Host directory for spilled output.
     pub spill: PathBuf,
-    /// The lock file for the attempt's sandbox.
+    /// The lock file for the sandbox.
     pub lock: PathBuf,
 }
 
@@ -93,18 +118,11 @@ pub struct SnapshotRequest {
     pub message: String,
     /// Author and committer time, so that the same tree gives the same commit.
     pub at: jiff::Timestamp,
+    /// What must not get into a commit: it is replaced in the content of files.
+    pub redactor: Arc<Redactor>,
 }
 
 /// A throw-away checkout of a commit for one check run. Removed by [`Workspaces::discard_checkout`], and at start-up when stale.
-#[derive(Clone, Debug)]
-pub struct Checkout {
-    pub root: PathBuf,
-    pub home: PathBuf,
-    pub readable: Vec<PathBuf>,
-    pub spill: PathBuf,
-    pub lock: PathBuf,
-}
-
 #[derive(Clone, Debug)]
 pub struct CheckoutRequest {
     pub repository: Repository,
@@ -113,6 +131,41 @@ pub struct CheckoutRequest {
     pub protect: Option<(CommitId, Vec<String>)>,
     /// Unique among live checkouts; letters, digits, `.` and `-`.
     pub name: String,
+    pub surroundings: Surroundings,
+}
+
+/// Where an environment layer is to be built: a workspace of `base` whose writable side becomes the layer.
+#[derive(Clone, Debug)]
+pub struct RaiseRequest {
+    pub repository: Repository,
+    pub base: CommitId,
+    pub id: EnvironmentId,
+    /// An older layer to start from: what is there need not be made again.
+    pub over: Option<EnvironmentId>,
+}
+
+/// An immutable layer of what an environment's installation made: files that the base does not track, and a HOME.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvironmentLayer {
+    pub id: EnvironmentId,
+    pub base: CommitId,
+    pub frozen_at: jiff::Timestamp,
+    /// On disk, of this layer alone.
+    pub bytes: u64,
+    /// Kept for the room `environments`, as it gave it.
+    pub about: String,
+    /// Live workspaces and checkouts over it.
+    pub users: u32,
+}
+
+/// What layers and workspaces hold on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUse {
+    pub layers: u32,
+    pub layer_bytes: u64,
+    /// The bound for `layer_bytes` that collection aims at.
+    pub budget_bytes: u64,
+    pub workspaces: u32,
 }
 
 /// One changed path between two commits.
@@ -178,14 +231,9 @@ pub trait Workspaces: Send + Sync {
     /// A scratch repository (empty base commit) for a report task that has no repository.
     fn scratch(&self, task: TaskId) -> BoxFuture<'_, Result<Origin, Fault>>;
 
-    /// Makes the attempt's workspace from `commit` (the base, or a snapshot when rebuilt). One that exists is kept as it is,
-    /// whatever is in it: after a crash the surviving files are the work.
-    fn prepare(
-        &self,
-        repository: Repository,
-        key: AttemptKey,
-        commit: CommitId,
-    ) -> BoxFuture<'_, Result<Prepared, Fault>>;
+    /// Makes the attempt's workspace: in constant time over layers, where the machine and the confinement allow it. One that exists
+    /// is kept as it is, whatever is in it: after a crash the surviving files are the work.
+    fn prepare(&self, request: PrepareRequest) -> BoxFuture<'_, Result<Prepared, Fault>>;
 
     /// Commits what is in the workspace now. The ref moves; older snapshots of other turns stay. The content is durable when it
     /// returns. Equal requests over an equal tree give the same commit.
@@ -200,9 +248,34 @@ pub trait Workspaces: Send + Sync {
         snapshot: Option<CommitId>,
     ) -> BoxFuture<'_, Result<(), Fault>>;
 
-    fn checkout(&self, request: CheckoutRequest) -> BoxFuture<'_, Result<Checkout, Fault>>;
+    fn checkout(&self, request: CheckoutRequest) -> BoxFuture<'_, Result<Prepared, Fault>>;
 
-    fn discard_checkout(&self, checkout: Checkout) -> BoxFuture<'_, ()>;
+    /// By the name it was asked for with.
+    fn discard_checkout(&self, name: String) -> BoxFuture<'_, ()>;
+
+    /// Lays out the place where an environment is built; what an earlier try left is removed first.
+    fn raise(&self, request: RaiseRequest) -> BoxFuture<'_, Result<Prepared, Fault>>;
+
+    /// Makes a raised place an immutable layer, once no process writes it any more. Paths that the base tracks and `.git` are left
+    /// out; the first few of them that had changed are returned. A layer of this id that is there already stays.
+    fn freeze(
+        &self,
+        repository: Repository,
+        id: EnvironmentId,
+        about: String,
+    ) -> BoxFuture<'_, Result<Vec<String>, Fault>>;
+
+    /// Removes a raised place that comes to nothing, or a layer; `Conflict` while something uses it.
+    fn remove_environment(&self, repository: Repository, id: EnvironmentId) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// Newest first.
+    fn environments(&self, repository: Repository) -> BoxFuture<'_, Result<Vec<EnvironmentLayer>, Fault>>;
+
+    /// Whether a layer that was built on another base may lie under a workspace of this one: every file that differs between the
+    /// two bases will look newer than what was built from it. Makes the base's own layer where it is not there yet.
+    fn serves(&self, repository: Repository, id: EnvironmentId, base: CommitId) -> BoxFuture<'_, Result<bool, Fault>>;
+
+    fn disk_use(&self) -> BoxFuture<'_, Result<DiskUse, Fault>>;
 
     /// Unified diff with `a/` and `b/` prefixes, full object names, binary files as git binary patches.
     fn diff(&self, repository: Repository, from: CommitId, to: CommitId) -> BoxFuture<'_, Result<Bytes, Fault>>;

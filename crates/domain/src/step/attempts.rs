@@ -8,10 +8,12 @@ use crate::{
     attempt::{AttemptStatus, Conclusion, NextTurn, Progress, Stopping},
     check::{BlobId, CheckSpec, Judged, Verdict},
     command::Command,
+    environment::EnvironmentUse,
     event::Receipt,
     ids::{AttemptNo, CommandId, CommentId, TurnNo},
     ports::{
         agent::{Mode, Prompt, TurnConclusion, TurnEnd},
+        egress::Refusal,
         workspace::Snapshot,
     },
     task::{Delivery, Status, Timer},
@@ -24,6 +26,8 @@ const ROUNDS_PER_TURN: u32 = 200;
 const RESTARTS: u32 = 4;
 /// The first rest; each later one is six times as long, up to the longest.
 const REST: SignedDuration = SignedDuration::from_secs(15);
+/// Refused hosts kept with an attempt.
+const REFUSALS: usize = 50;
 const LONGEST_REST: SignedDuration = SignedDuration::from_hours(1);
 
 impl Stepper<'_> {
@@ -35,8 +39,16 @@ impl Stepper<'_> {
         self.set_status(no, AttemptStatus::Preparing { command, next });
     }
 
-    pub(super) fn workspace_ready(&mut self, id: CommandId, detected: &[CheckSpec]) -> Receipt {
+    pub(super) fn workspace_ready(
+        &mut self,
+        id: CommandId,
+        detected: &[CheckSpec],
+        environment: Option<&EnvironmentUse>,
+    ) -> Receipt {
         let Some(_) = self.retire(id) else { return late() };
+        if let Some(environment) = environment {
+            self.task.environment = Some(environment.clone());
+        }
         if self.task.checks.is_empty() {
             self.task.checks = detected.to_vec();
         }
@@ -160,7 +172,7 @@ impl Stepper<'_> {
         }
     }
 
-    fn run_checks(&mut self, no: AttemptNo, snapshot: &Snapshot, cut: Option<String>) {
+    pub(super) fn run_checks(&mut self, no: AttemptNo, snapshot: &Snapshot, cut: Option<String>) {
         let base = self.task.origin.base.clone();
         let command = self.issue(Command::RunChecks { attempt: no, base, head: snapshot.commit.clone() });
         let since = self.at;
@@ -298,6 +310,15 @@ impl Stepper<'_> {
         accepted("progress noted")
     }
 
+    pub(super) fn egress_refused(&mut self, no: AttemptNo, refusal: &Refusal) -> Receipt {
+        let Some(attempt) = self.attempt_mut(no) else { return late() };
+        let known = |earlier: &Refusal| earlier.host == refusal.host && earlier.port == refusal.port;
+        if attempt.refusals.len() < REFUSALS && !attempt.refusals.iter().any(known) {
+            attempt.refusals.push(refusal.clone());
+        }
+        accepted(format!("blocked: {}", refusal.host))
+    }
+
     pub(super) fn comments_delivered(&mut self, no: AttemptNo, turn: TurnNo, round: u32, ids: &[CommentId]) -> Receipt {
         if self.task.attempt(no).is_none() {
             return late();
@@ -326,7 +347,8 @@ impl Stepper<'_> {
     }
 
     pub(super) fn hears_something(&self, no: AttemptNo) -> bool {
-        !self.unheard(no).is_empty()
+        let heard = self.task.attempt(no).map_or(0, |attempt| attempt.heard);
+        self.task.comments.iter().any(|comment| comment.id.0 > heard && !comment.by_hand)
     }
 
     pub(super) fn is_closing(&self) -> bool {

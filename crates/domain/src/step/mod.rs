@@ -61,6 +61,7 @@ pub fn open(id: TaskId, envelope: &Envelope, submission: &Submission) -> (Task, 
         last_request: 0,
         overdue_since: None,
         rounds: 0,
+        environment: None,
         brief,
     };
     if let Some(deadline) = task.brief.deadline {
@@ -102,6 +103,7 @@ fn new_attempt(no: AttemptNo) -> Attempt {
         summary: None,
         progress: None,
         worked_s: 0,
+        refusals: Vec::new(),
     }
 }
 
@@ -139,7 +141,9 @@ impl<'a> Stepper<'a> {
     fn apply(&mut self, event: &Event) -> Receipt {
         match event {
             Event::Submitted(_) => refused(Fault::conflict(format!("{} was submitted before", self.task.id))),
-            Event::WorkspaceReady { command, detected } => self.workspace_ready(*command, detected),
+            Event::WorkspaceReady { command, detected, environment } => {
+                self.workspace_ready(*command, detected, environment.as_ref())
+            }
             Event::TurnEnded { command, end, report } => self.turn_ended(*command, end, report.as_ref()),
             Event::SnapshotTaken { command, snapshot } => self.snapshot_taken(*command, snapshot),
             Event::ChecksRan { command, judged } => self.checks_ran(*command, judged),
@@ -150,14 +154,19 @@ impl<'a> Stepper<'a> {
                 self.comments_delivered(*attempt, *turn, *round, comments)
             }
             Event::Progressed { attempt, percent, text, .. } => self.progressed(*attempt, *percent, text),
+            Event::EgressRefused { attempt, refusal } => self.egress_refused(*attempt, refusal),
             Event::TimerFired { timer } => self.timer_fired(timer),
-            Event::CommentAdded { text } => self.comment_added(text),
+            Event::CommentAdded { text, by_hand: false } => self.comment_added(text),
+            Event::CommentAdded { text, by_hand: true } => self.noted_by_hand(text),
             Event::QuestionAnswered { request, answer } => self.question_answered(*request, answer),
             Event::PlanApproved { request } => self.plan_approved(*request),
             Event::PlanRefined { request, text } => self.plan_refined(*request, text),
             Event::Approved { head, accept } => self.approved(head, accept),
             Event::Rejected { why } => self.asked_to_end(crate::task::EndingKind::Reject, why.as_deref()),
             Event::CancelRequested { why } => self.asked_to_end(crate::task::EndingKind::Cancel, why.as_deref()),
+            Event::WorkedByHand { attempt, from, snapshot, note } => {
+                self.worked_by_hand(*attempt, from, snapshot, note)
+            }
             Event::RetryRequested => self.retry_requested(),
             Event::RestoreRequested => self.restore_requested(),
         }

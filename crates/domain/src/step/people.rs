@@ -1,14 +1,17 @@
 //! What people say: comments are buffered until an agent can hear them, answers name their request, and whatever comes too late is
 //! refused visibly.
 
-use super::{Stepper, accepted, refused};
+use super::{Stepper, accepted, late, refused};
 use crate::{
     Fault,
     attempt::{AskedFor, Attempt, AttemptStatus, NextTurn, Stopping},
     command::Command,
     event::Receipt,
-    ids::{AttemptNo, CommentId, RequestId},
-    ports::agent::{Mode, Prompt},
+    ids::{AttemptNo, CommentId, CommitId, RequestId},
+    ports::{
+        agent::{Mode, Prompt},
+        workspace::Snapshot,
+    },
     task::{Comment, Kept, Outcome, Status, Timer},
 };
 
@@ -42,10 +45,67 @@ impl Stepper<'_> {
         }
     }
 
+    /// What a person did in the sandbox of a running turn: its agent hears of it, and no turn is opened for it.
+    pub(super) fn noted_by_hand(&mut self, text: &str) -> Receipt {
+        match &self.task.status {
+            Status::Closing { .. } | Status::Ended { .. } => refused(self.not_now("note on", "it has ended")),
+            Status::Landing(_) | Status::AwaitingReview(_) | Status::Working => {
+                let comment = self.record(text, true);
+                for no in self.attempt_numbers() {
+                    if let Some(AttemptStatus::Turning { stopping: Stopping::No, .. }) =
+                        self.task.attempt(no).map(|attempt| &attempt.status)
+                    {
+                        self.issue(Command::DeliverComment { attempt: no, comment, text: text.to_owned() });
+                    }
+                }
+                accepted("noted for the agent")
+            }
+        }
+    }
+
+    /// A person's own work on a settled attempt becomes its head, and is judged as the agent's would be.
+    pub(super) fn worked_by_hand(
+        &mut self,
+        no: AttemptNo,
+        from: &CommitId,
+        snapshot: &Snapshot,
+        note: &str,
+    ) -> Receipt {
+        let Status::AwaitingReview(review) = &self.task.status else {
+            return refused(self.not_now("work by hand on", "it is not waiting for a review"));
+        };
+        let request = review.request;
+        let Some(attempt) = self.task.attempt(no).filter(|attempt| attempt.status.is_decidable()) else {
+            return refused(Fault::conflict(format!(
+                "attempt {no} of {} is not open to a person's work",
+                self.task.id
+            )));
+        };
+        let at = attempt.snapshot.as_ref().map_or(&self.task.origin.base, |last| &last.commit);
+        if at != from {
+            let fault = Fault::conflict(format!("attempt {no} of {} has moved on from {}", self.task.id, from.short()));
+            return refused(fault.hint(format!("your work is kept as {}", snapshot.commit)));
+        }
+        self.close_request(request);
+        self.record(note, true);
+        let Some(attempt) = self.attempt_mut(no) else { return late() };
+        attempt.snapshot = Some(snapshot.clone());
+        attempt.judged = None;
+        attempt.corrections = 0;
+        attempt.restarts = 0;
+        self.task.status = Status::Working;
+        self.run_checks(no, snapshot, None);
+        accepted(format!("your work is attempt {no}'s head now; its checks run"))
+    }
+
     fn record_comment(&mut self, text: &str) -> CommentId {
+        self.record(text, false)
+    }
+
+    fn record(&mut self, text: &str, by_hand: bool) -> CommentId {
         let id = CommentId(u32::try_from(self.task.comments.len()).unwrap_or(u32::MAX - 1) + 1);
         let (at, by) = (self.at, self.actor.clone());
-        self.task.comments.push(Comment { id, at, by, text: text.to_owned(), delivered: Vec::new() });
+        self.task.comments.push(Comment { id, at, by, text: text.to_owned(), by_hand, delivered: Vec::new() });
         id
     }
 
