@@ -77,6 +77,10 @@ pub enum CheckEnd {
     TimedOut,
     /// The command could not be started: not found (127) or not executable (126).
     NotStarted,
+    /// Killed because the sandbox's disk quota was used up.
+    OverQuota,
+    /// It was not its turn: a slow one beside a fast one that is not green.
+    NotRun,
 }
 
 /// What one check says of a head, its base's own result taken into account.
