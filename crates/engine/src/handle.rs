@@ -48,7 +48,7 @@ pub struct Said {
 /// A cheap handle on the running engine.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
 }
 
 impl Handle {

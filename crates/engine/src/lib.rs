@@ -4,13 +4,16 @@
 //! per task, one transaction per event, commands performed from committed rows only.
 #![forbid(unsafe_code)]
 
+mod by_hand;
 pub mod embedded;
 mod handle;
 mod incoming;
 mod interrupt;
 mod perform;
 pub mod ports;
+mod repositories;
 
+pub use by_hand::{Left, TakeOver, TakeOverRequest};
 pub use handle::{Handle, Said, Submit};
 pub use incoming::News;
 pub use ports::Ports;

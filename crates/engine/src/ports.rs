@@ -6,6 +6,8 @@ use domain::ports::{
     Clock,
     agent::Agents,
     checks::Checks,
+    egress::Egress,
+    environments::Environments,
     model::{Gateways, Ledger},
     sandbox::Sandboxes,
     store::{Blobs, Secrets, Store, Transcripts},
@@ -26,6 +28,8 @@ pub struct Ports {
     pub agents: Arc<dyn Agents>,
     pub gateways: Arc<dyn Gateways>,
     pub checks: Arc<dyn Checks>,
+    pub environments: Arc<dyn Environments>,
+    pub egress: Arc<dyn Egress>,
 }
 
 impl std::fmt::Debug for Ports {

@@ -37,6 +37,8 @@ pub(crate) struct Core {
     /// Committed commands, to the workers.
     orders: mpsc::UnboundedSender<(TaskId, Queued)>,
     fenced: watch::Sender<bool>,
+    /// Held by whoever changes a repository's secrets: they are read, changed and written.
+    pub secrets: tokio::sync::Mutex<()>,
     /// Live tasks by id. A cell leaves when its task has ended and nothing is in flight.
     cells: Mutex<HashMap<TaskId, Arc<Cell>>>,
 }
@@ -56,6 +58,7 @@ impl Core {
             lanes: Lanes::default(),
             orders,
             fenced: watch::channel(false).0,
+            secrets: tokio::sync::Mutex::default(),
             cells: Mutex::default(),
         })
     }

@@ -18,7 +18,7 @@ pub(crate) use self::core::Core;
 use self::lanes::Queued;
 use crate::{
     Handle, Ports,
-    perform::{Origin, Places, Site},
+    perform::{Origin, Places, Site, Sweep},
 };
 
 /// Bounds of one machine.
@@ -47,6 +47,7 @@ pub struct Engine {
     core: Arc<Core>,
     stop: watch::Sender<bool>,
     timers: tokio::task::JoinHandle<()>,
+    previews: tokio::task::JoinHandle<()>,
 }
 
 impl Engine {
@@ -65,8 +66,9 @@ impl Engine {
             core.dispatch(row.task, Queued { id: row.id, command: row.command, origin: Origin::Recovered });
         }
         let timers = tokio::spawn(timers::run(Arc::clone(&core)));
+        let previews = tokio::spawn(close_idle_previews(Arc::clone(&core)));
         let handle = Handle::new(Arc::clone(&core));
-        Ok((handle, Self { core, stop, timers }))
+        Ok((handle, Self { core, stop, timers, previews }))
     }
 
     /// Resolves when the store refuses this process's writes: another daemon has taken the home.
@@ -78,6 +80,19 @@ impl Engine {
     pub async fn stop(self) {
         self.stop.send_replace(true);
         self.timers.abort();
+        self.previews.abort();
+        self.core.site.previews.sweep(&self.core.site, Sweep::All).await;
         self.core.lanes.drained().await;
+    }
+}
+
+/// How often previews are looked through.
+const LOOK_FOR_IDLE_EVERY: Duration = Duration::from_mins(1);
+
+async fn close_idle_previews(core: Arc<Core>) {
+    let mut minute = tokio::time::interval(LOOK_FOR_IDLE_EVERY);
+    loop {
+        minute.tick().await;
+        core.site.previews.sweep(&core.site, Sweep::Idle).await;
     }
 }

@@ -2,26 +2,33 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use domain::{
     event::Event,
     ids::{AttemptKey, CommentId, TurnNo},
-    ports::{BoxFuture, agent},
+    ports::{BoxFuture, agent, sandbox::Sandbox},
 };
 use tokio::sync::mpsc;
 
 use crate::interrupt::Interrupt;
 
 /// One turn's line. What the agent says leaves as events, in order.
-#[derive(Debug)]
 pub(crate) struct Line {
     key: AttemptKey,
     turn: TurnNo,
     comments: Mutex<VecDeque<(CommentId, String)>>,
     said: mpsc::UnboundedSender<Event>,
     interrupt: Arc<Interrupt>,
+    sandbox: Arc<dyn Sandbox>,
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("key", &self.key).field("turn", &self.turn).finish_non_exhaustive()
+    }
 }
 
 impl Line {
@@ -30,8 +37,18 @@ impl Line {
         turn: TurnNo,
         said: mpsc::UnboundedSender<Event>,
         interrupt: Arc<Interrupt>,
+        sandbox: Arc<dyn Sandbox>,
     ) -> Arc<Self> {
-        Arc::new(Self { key, turn, comments: Mutex::default(), said, interrupt })
+        Arc::new(Self { key, turn, comments: Mutex::default(), said, interrupt, sandbox })
+    }
+
+    pub fn turn(&self) -> TurnNo {
+        self.turn
+    }
+
+    /// Where the turn's commands run.
+    pub fn sandbox(&self) -> &Arc<dyn Sandbox> {
+        &self.sandbox
     }
 
     pub fn push(&self, comment: CommentId, text: String) {

@@ -6,7 +6,7 @@ use domain::{
 };
 
 /// The message of a snapshot. When it is landed as it is, this is what history shows.
-pub(super) fn snapshot(task: &Task, attempt: AttemptNo, turn: TurnNo) -> String {
+pub(crate) fn snapshot(task: &Task, attempt: AttemptNo, turn: TurnNo) -> String {
     let id = task.id;
     format!(
         "{}\n\n{}Overnight-Task: {id}\nOvernight-Attempt: {attempt}\nOvernight-Turn: {turn}\n",

@@ -2,12 +2,15 @@
 
 mod clean_up;
 mod deliver_comment;
+mod environment;
+mod hands;
 mod instructions;
 mod interrupt;
 mod land;
 mod line;
 mod message;
 mod prepare_workspace;
+mod previews;
 mod release_workspace;
 mod run_checks;
 mod site;
@@ -26,6 +29,10 @@ use domain::{
 
 pub(crate) use self::{
     clean_up::secrets_scope,
+    environment::checks_of,
+    hands::{HandsOn, Taken},
+    message::snapshot as snapshot_message,
+    previews::{Subject, Sweep},
     site::{Driver, Places, Site},
 };
 

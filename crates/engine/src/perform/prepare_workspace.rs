@@ -1,4 +1,4 @@
-//! `PrepareWorkspace`: makes (or finds) the attempt's workspace, and the checks that nobody named.
+//! `PrepareWorkspace`: makes (or finds) the attempt's environment and workspace, and the checks that nobody named.
 
 use std::time::Duration;
 
@@ -6,27 +6,43 @@ use domain::{
     Fault,
     event::Event,
     ids::{AttemptNo, CommitId},
+    ports::workspace::{PrepareRequest, Surroundings},
 };
 
-use super::{Job, Origin};
+use super::{Job, Origin, environment};
 
 /// How long processes of an earlier life may take to die.
 pub(super) const DIE_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) async fn perform(job: &Job<'_>, attempt: AttemptNo, commit: &CommitId) -> Result<Event, Fault> {
     let ports = &job.site.ports;
-    let repository = &job.task.origin.repository;
+    let (origin, confinement) = (&job.task.origin, job.task.confinement);
+    let definition = ports.environments.definition(origin.repository.clone(), origin.base.clone()).await?;
+    let detected = if job.task.checks.is_empty() {
+        environment::checks_of(job.site, origin, &definition).await?
+    } else {
+        Vec::new()
+    };
+    let judging = if definition.checks.is_empty() {
+        [&job.task.checks[..], &detected].concat()
+    } else {
+        definition.checks.clone()
+    };
+    let used = environment::provide(job, attempt, judging).await?;
+    // A person may be at work in it: the agent goes on in what they leave.
+    job.site.hands.off(job.key(attempt)).await;
+    let request = PrepareRequest {
+        repository: origin.repository.clone(),
+        key: job.key(attempt),
+        commit: commit.clone(),
+        surroundings: Surroundings { environment: used.layer.clone(), confinement },
+    };
     let prepared = {
         let _place = job.site.disk_place().await?;
-        ports.workspaces.prepare(repository.clone(), job.key(attempt), commit.clone()).await?
+        ports.workspaces.prepare(request).await?
     };
     if job.origin == Origin::Recovered {
         ports.sandboxes.ensure_dead(prepared.lock, DIE_WITHIN).await?;
     }
-    let detected = if job.task.checks.is_empty() {
-        ports.checks.detect(repository.clone(), job.task.origin.base.clone()).await?
-    } else {
-        Vec::new()
-    };
-    Ok(Event::WorkspaceReady { command: job.id, detected })
+    Ok(Event::WorkspaceReady { command: job.id, detected, environment: Some(used) })
 }

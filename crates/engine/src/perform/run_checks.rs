@@ -9,7 +9,7 @@ use domain::{
     ports::checks::JudgeRequest,
 };
 
-use super::Job;
+use super::{Job, environment};
 
 pub(super) async fn perform(
     job: &Job<'_>,
@@ -27,7 +27,7 @@ pub(super) async fn perform(
         checks: task.checks.clone(),
         allowed_paths: task.brief.allowed_paths.clone(),
         protected_paths: task.brief.protected_paths.clone(),
-        confinement: task.confinement,
+        surroundings: environment::surroundings(job).await?,
         env: Vec::new(),
     };
     let judgement = job.site.ports.checks.judge(request).await?;

@@ -19,7 +19,7 @@ use domain::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
-use super::{instructions::Instructions, line::Lines};
+use super::{hands::Hands, instructions::Instructions, line::Lines, previews::Previews};
 use crate::{Ports, incoming::Incoming, interrupt::Interrupt};
 
 /// What a performer asks of the driver that runs it.
@@ -59,6 +59,9 @@ impl Places {
 pub(crate) struct Site {
     pub ports: Ports,
     pub lines: Lines,
+    /// Attempts that a person works on by hand.
+    pub hands: Hands,
+    pub previews: Previews,
     pub instructions: Instructions,
     /// How often a turn that goes on is snapshotted.
     pub snapshot_every: Duration,
@@ -72,6 +75,8 @@ impl Site {
         Self {
             ports,
             lines: Lines::default(),
+            hands: Hands::default(),
+            previews: Previews::default(),
             instructions: Instructions::default(),
             snapshot_every,
             places,

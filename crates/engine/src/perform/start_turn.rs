@@ -11,9 +11,11 @@ use domain::{
     ids::{AttemptKey, AttemptNo, TurnNo},
     ports::{
         agent::{Agent, Hands, Mode, ModelNeed, Prompt, TurnConclusion, TurnEnd, TurnRequest},
+        egress::MODEL_PORT,
+        environments::{OpenRequest, Opened, Purpose},
         model::{Access, Credentials, Endpoint, Model},
-        sandbox::{Limits, Sandbox, SandboxSpec},
-        workspace::Prepared,
+        sandbox::{Bridge, Confinement, Limits, Sandbox},
+        workspace::{PrepareRequest, Prepared},
     },
     task::Status,
 };
@@ -24,8 +26,8 @@ use futures::{
 use tokio::sync::mpsc;
 
 use super::{
-    Job, Origin, Performed, clean_up::secrets_scope, instructions, line::Line, prepare_workspace::DIE_WITHIN,
-    take_snapshot,
+    Job, Origin, Performed, clean_up::secrets_scope, environment, instructions, line::Line,
+    prepare_workspace::DIE_WITHIN, take_snapshot,
 };
 use crate::incoming::Incoming;
 
@@ -92,25 +94,36 @@ impl Turn<'_> {
         let task = &job.task;
         let commit = task.attempt(self.attempt).and_then(|attempt| attempt.snapshot.as_ref());
         let commit = commit.map_or(&task.origin.base, |snapshot| &snapshot.commit).clone();
-        let prepared = ports.workspaces.prepare(task.origin.repository.clone(), self.key(), commit).await?;
+        let request = PrepareRequest {
+            repository: task.origin.repository.clone(),
+            key: self.key(),
+            commit,
+            surroundings: environment::surroundings(job).await?,
+        };
+        let prepared = ports.workspaces.prepare(request).await?;
         if job.origin == Origin::Recovered {
             // The kernel would let two lives write one workspace: make sure that the old one is over, then keep what it left.
             ports.sandboxes.ensure_dead(prepared.lock.clone(), DIE_WITHIN).await?;
             take_snapshot::snapshot(job, self.attempt, self.no, task.updated_at).await?;
         }
         let agent = ports.agents.find(&task.brief.agent.name)?;
-        let (model, endpoint) = match self.way_to_a_model(agent.model_need()).await? {
+        let (model, mut endpoint) = match self.way_to_a_model(agent.model_need()).await? {
             Ok(way) => way,
             Err(why) => return Ok(dead_end(&why)),
         };
-        let instructions = if self.no == TurnNo(1) { self.instructions().await? } else { Vec::new() };
-        let sandbox = ports.sandboxes.open(self.sandbox_spec(&prepared)).await?;
+        let (say, said) = mpsc::unbounded_channel();
+        let bridges = self.bridge(&mut endpoint);
+        let Opened { sandbox, notes } =
+            ports.environments.open(self.open_request(prepared, bridges, say.clone())).await?;
         let interrupt = job.driver.interrupt(task.id, job.id);
         if self.is_stopping() {
             interrupt.ask();
         }
-        let (say, said) = mpsc::unbounded_channel();
-        let line = Line::new(self.key(), self.no, say, interrupt);
+        let line = Line::new(self.key(), self.no, say, interrupt, Arc::clone(&sandbox));
+        let mut instructions = if self.no == TurnNo(1) { self.instructions().await? } else { Vec::new() };
+        if !notes.is_empty() {
+            instructions.push(("notes on the sandbox".to_owned(), notes.join("\n")));
+        }
         let request = TurnRequest {
             key: self.key(),
             turn: self.no,
@@ -195,6 +208,9 @@ impl Turn<'_> {
     async fn say(&self, event: Event) -> Result<(), Fault> {
         let dedup = match &event {
             Event::CommentsDelivered { comments, .. } => format!("d-{}-{comments:?}", self.attempt),
+            Event::EgressRefused { refusal, .. } => {
+                format!("e-{}-{}-{}:{}", self.attempt, self.no, refusal.host, refusal.port)
+            }
             _ => format!("p-{}-{}-{}", self.job.id, self.job.site.ports.store.epoch(), self.job.site.next_number()),
         };
         self.job.driver.apply(self.job.task.id, Incoming::system(dedup, event)).await.map(drop)
@@ -254,17 +270,32 @@ impl Turn<'_> {
         Ok(text.map(|text| (instructions::FILE.to_owned(), text.as_ref().to_owned())).into_iter().collect())
     }
 
-    fn sandbox_spec(&self, prepared: &Prepared) -> SandboxSpec {
-        SandboxSpec {
-            root: prepared.root.clone(),
-            home: prepared.home.clone(),
-            readable: prepared.readable.clone(),
-            hidden: Vec::new(),
+    /// How the agent's own client comes to its model out of a sandbox with a network of its own.
+    fn bridge(&self, endpoint: &mut Option<Endpoint>) -> Vec<Bridge> {
+        match (self.job.task.confinement, endpoint) {
+            (Confinement::Confined, Some(endpoint)) => {
+                endpoint.url = format!("http://127.0.0.1:{MODEL_PORT}");
+                vec![Bridge { port: MODEL_PORT, door: Arc::clone(&endpoint.door) }]
+            }
+            (Confinement::Unconfined, _) | (_, None) => Vec::new(),
+        }
+    }
+
+    fn open_request(&self, place: Prepared, bridges: Vec<Bridge>, say: mpsc::UnboundedSender<Event>) -> OpenRequest {
+        let (task, attempt) = (&self.job.task, self.attempt);
+        OpenRequest {
+            repository: task.origin.repository.clone(),
+            base: task.origin.base.clone(),
+            place,
+            purpose: Purpose::Turn,
+            confinement: task.confinement,
             env: Vec::new(),
-            limits: Limits::default(),
-            lock: prepared.lock.clone(),
-            spill: prepared.spill.clone(),
-            confinement: self.job.task.confinement,
+            bridges,
+            refused: environment::once(move |refusal| {
+                // The performer has gone only when the turn is over.
+                let _ = say.send(Event::EgressRefused { attempt, refusal });
+            }),
+            output_bytes: Limits::default().output_bytes,
         }
     }
 

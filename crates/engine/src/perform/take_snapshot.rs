@@ -29,6 +29,7 @@ pub(super) async fn snapshot(
         base: job.task.origin.base.clone(),
         message: message::snapshot(&job.task, attempt, turn),
         at,
+        redactor: job.site.ports.environments.redactor(job.task.origin.repository.clone()).await?,
     };
     job.site.ports.workspaces.snapshot(request).await
 }

@@ -1,0 +1,97 @@
+//! The environment a task's workspaces stand on: what its base defines, the layer that serves it now.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use domain::{
+    Fault,
+    check::CheckSpec,
+    environment::{Definition, EnvironmentUse},
+    event::Event,
+    ids::{AttemptNo, TurnNo},
+    ports::{
+        egress::Refusal,
+        environments::BuildRequest,
+        workspace::{Origin, Surroundings},
+    },
+};
+use tokio::sync::mpsc;
+
+use super::{Job, Site};
+use crate::incoming::Incoming;
+
+/// Hosts that one sandbox's refusals are told of.
+const TOLD: usize = 50;
+
+/// The checks that a base defines, or else suggests.
+pub(crate) async fn checks_of(site: &Site, origin: &Origin, definition: &Definition) -> Result<Vec<CheckSpec>, Fault> {
+    if definition.checks.is_empty() {
+        site.ports.checks.detect(origin.repository.clone(), origin.base.clone()).await
+    } else {
+        Ok(definition.checks.clone())
+    }
+}
+
+/// The environment for this task, built first where its base defines one and none serves; how that goes is told as the
+/// attempt's progress. `checks` judge the base's health.
+pub(super) async fn provide(
+    job: &Job<'_>,
+    attempt: AttemptNo,
+    checks: Vec<CheckSpec>,
+) -> Result<EnvironmentUse, Fault> {
+    let (tell, mut lines) = mpsc::unbounded_channel();
+    let request = BuildRequest {
+        repository: job.task.origin.repository.clone(),
+        base: job.task.origin.base.clone(),
+        confinement: job.task.confinement,
+        checks,
+        told: Arc::new(move |line| {
+            // Nobody listens once the environment is there.
+            let _ = tell.send(line.to_owned());
+        }),
+    };
+    let mut provided = job.site.ports.environments.provide(request);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut provided => return done,
+            Some(line) = lines.recv() => tell_progress(job, attempt, &line).await?,
+        }
+    }
+}
+
+async fn tell_progress(job: &Job<'_>, attempt: AttemptNo, line: &str) -> Result<(), Fault> {
+    let turn = TurnNo(job.task.attempt(attempt).map_or(0, |attempt| attempt.turns) + 1);
+    let text = line.chars().take(500).collect();
+    let dedup = format!("p-{}-{}-{}", job.id, job.site.ports.store.epoch(), job.site.next_number());
+    let event = Event::Progressed { attempt, turn, percent: None, text };
+    job.driver.apply(job.task.id, Incoming::system(dedup, event)).await.map(drop)
+}
+
+/// What workspaces and checkouts of this task are laid out with. A layer that was collected meanwhile is provided anew.
+pub(super) async fn surroundings(job: &Job<'_>) -> Result<Surroundings, Fault> {
+    let confinement = job.task.confinement;
+    let known = job.task.environment.as_ref().and_then(|used| used.layer.clone());
+    let Some(layer) = known else { return Ok(Surroundings { environment: None, confinement }) };
+    let there = job.site.ports.workspaces.environments(job.task.origin.repository.clone()).await?;
+    if there.iter().any(|there| there.id == layer) {
+        return Ok(Surroundings { environment: Some(layer), confinement });
+    }
+    let attempt = job.task.attempts.first().map_or(AttemptNo(1), |attempt| attempt.no);
+    let used = provide(job, attempt, job.task.checks.clone()).await?;
+    Ok(Surroundings { environment: used.layer, confinement })
+}
+
+/// Tells each refused host once, and not more than a person reads.
+pub(super) fn once(tell: impl Fn(Refusal) + Send + Sync + 'static) -> Arc<dyn Fn(Refusal) + Send + Sync> {
+    let told = Mutex::new(HashSet::new());
+    Arc::new(move |refusal: Refusal| {
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < TOLD && told.insert((refusal.host.clone(), refusal.port)) {
+            drop(told);
+            tell(refusal);
+        }
+    })
+}
