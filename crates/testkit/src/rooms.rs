@@ -1,150 +1,28 @@
-//! Workspaces without git, sandboxes without processes, checks without commands.
+//! Sandboxes without processes, checks without commands, a gateway without models.
 
 use std::{
     collections::VecDeque,
+    net::TcpStream,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use bytes::Bytes;
 use domain::{
     Fault,
-    alphabet::commit,
     check::{CheckSpec, Judgement, Verdict},
-    ids::{AttemptKey, CommitId, RepositoryId, TaskId},
+    ids::CommitId,
     ports::{
         BoxFuture,
         checks::{Checks, JudgeRequest},
         model::{Access, Credentials, Endpoint, Gateways, Model, ResolvedModel},
-        sandbox::{Exec, Files, Probe, Process, Sandbox, SandboxSpec, Sandboxes},
-        workspace::{
-            ChangedPath, Checkout, CheckoutRequest, DiffStat, LandRequest, Landing, Origin, Prepared, Repository,
-            ResolveRequest, Snapshot, SnapshotRequest, Workspaces,
-        },
+        sandbox::{Entry, Exec, Files, Probe, Process, Sandbox, SandboxSpec, Sandboxes, Terminal, WindowSize},
+        workspace::Repository,
     },
 };
 
-fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
-    Box::pin(std::future::ready(value))
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Workspaces that remember what was asked of them. Every snapshot is a new commit with a change in it.
-#[derive(Clone, Debug, Default)]
-pub struct ScriptedWorkspaces {
-    calls: Arc<Mutex<Vec<String>>>,
-    landings: Arc<Mutex<VecDeque<Landing>>>,
-    faults: Arc<Mutex<VecDeque<(&'static str, Fault)>>>,
-    snapshots: Arc<AtomicU64>,
-}
-
-impl ScriptedWorkspaces {
-    /// What was called, in order: `prepare T-1.1`, `snapshot T-1.1`, …
-    pub fn calls(&self) -> Vec<String> {
-        locked(&self.calls).clone()
-    }
-
-    /// The next landings come out like this; without one, a landing lands.
-    pub fn land_as(&self, landings: impl IntoIterator<Item = Landing>) {
-        locked(&self.landings).extend(landings);
-    }
-
-    /// The next call of this name fails.
-    pub fn fail_next(&self, call: &'static str, fault: Fault) {
-        locked(&self.faults).push_back((call, fault));
-    }
-
-    fn called(&self, name: &str, of: impl std::fmt::Display) -> Result<(), Fault> {
-        locked(&self.calls).push(format!("{name} {of}"));
-        let mut faults = locked(&self.faults);
-        match faults.iter().position(|(call, _)| *call == name) {
-            Some(at) => Err(faults.remove(at).map_or_else(|| Fault::bug("lost"), |(_, fault)| fault)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Workspaces for ScriptedWorkspaces {
-    fn resolve(&self, request: ResolveRequest) -> BoxFuture<'_, Result<Origin, Fault>> {
-        let repository = Repository { id: RepositoryId("r".to_owned()), path: request.directory };
-        let origin = Origin { repository, base: commit(1), target: Some("main".to_owned()), notes: Vec::new() };
-        ready(self.called("resolve", "").map(|()| origin))
-    }
-
-    fn scratch(&self, task: TaskId) -> BoxFuture<'_, Result<Origin, Fault>> {
-        let repository = Repository { id: RepositoryId("scratch".to_owned()), path: PathBuf::from("/scratch") };
-        let origin = Origin { repository, base: commit(1), target: None, notes: Vec::new() };
-        ready(self.called("scratch", task).map(|()| origin))
-    }
-
-    fn prepare(&self, _: Repository, key: AttemptKey, _: CommitId) -> BoxFuture<'_, Result<Prepared, Fault>> {
-        let path = PathBuf::from("/nowhere");
-        let prepared =
-            Prepared { root: path.clone(), home: path.clone(), readable: Vec::new(), spill: path.clone(), lock: path };
-        ready(self.called("prepare", key).map(|()| prepared))
-    }
-
-    fn snapshot(&self, request: SnapshotRequest) -> BoxFuture<'_, Result<Snapshot, Fault>> {
-        let number = self.snapshots.fetch_add(1, Ordering::SeqCst);
-        let stat = DiffStat { files: 1, added: 1, deleted: 0 };
-        let snapshot = Snapshot { commit: commit(100 + number), empty: false, stat };
-        ready(self.called("snapshot", request.key).map(|()| snapshot))
-    }
-
-    fn release(&self, _: Repository, key: AttemptKey, _: Option<CommitId>) -> BoxFuture<'_, Result<(), Fault>> {
-        ready(self.called("release", key))
-    }
-
-    fn checkout(&self, request: CheckoutRequest) -> BoxFuture<'_, Result<Checkout, Fault>> {
-        ready(Err(Fault::bug(format!("no check of a test checks anything out: {}", request.name))))
-    }
-
-    fn discard_checkout(&self, _: Checkout) -> BoxFuture<'_, ()> {
-        ready(())
-    }
-
-    fn diff(&self, _: Repository, _: CommitId, _: CommitId) -> BoxFuture<'_, Result<Bytes, Fault>> {
-        ready(Ok(Bytes::new()))
-    }
-
-    fn changed_paths(&self, _: Repository, _: CommitId, _: CommitId) -> BoxFuture<'_, Result<Vec<ChangedPath>, Fault>> {
-        ready(Ok(Vec::new()))
-    }
-
-    fn read(&self, _: Repository, _: CommitId, _: String, _: usize) -> BoxFuture<'_, Result<Option<Bytes>, Fault>> {
-        ready(Ok(None))
-    }
-
-    fn list(&self, _: Repository, _: CommitId, _: String) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
-        ready(Ok(Vec::new()))
-    }
-
-    fn land(&self, request: LandRequest) -> BoxFuture<'_, Result<Landing, Fault>> {
-        let scripted = locked(&self.landings).pop_front();
-        let commit = request.rechecked.unwrap_or(request.head);
-        let landing = scripted.unwrap_or(Landing::Landed { target: "main".to_owned(), commit });
-        ready(self.called("land", request.task).map(|()| landing))
-    }
-
-    fn pull(&self, _: PathBuf, _: Repository, task: TaskId, _: CommitId) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
-        ready(self.called("pull", task).map(|()| Vec::new()))
-    }
-
-    fn discard(&self, _: Repository, task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
-        ready(self.called("discard", task))
-    }
-
-    fn purge(&self, _: Repository, task: TaskId) -> BoxFuture<'_, Result<(), Fault>> {
-        ready(self.called("purge", task))
-    }
-}
+use crate::{locked, ready};
 
 /// Sandboxes in which nothing can be started.
 #[derive(Clone, Copy, Debug, Default)]
@@ -169,8 +47,20 @@ impl Sandbox for PlainSandboxes {
         ready(Err(Fault::bug("nothing can be started here")))
     }
 
-    fn files(&self) -> &dyn Files {
-        self
+    fn terminal(&self, _: Exec, _: WindowSize) -> BoxFuture<'_, Result<Box<dyn Terminal>, Fault>> {
+        ready(Err(Fault::bug("nothing can be started here")))
+    }
+
+    fn files(&self) -> BoxFuture<'_, Result<Arc<dyn Files>, Fault>> {
+        ready(Ok(Arc::new(Self) as Arc<dyn Files>))
+    }
+
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<TcpStream, Fault>> {
+        ready(Err(Fault::not_found(format!("nothing listens on port {port} here"))))
+    }
+
+    fn running(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn kill(&self) -> BoxFuture<'_, ()> {
@@ -185,6 +75,10 @@ impl Files for PlainSandboxes {
 
     fn write(&self, path: &str, _: &[u8]) -> Result<(), Fault> {
         Err(Fault::not_found(path))
+    }
+
+    fn list(&self, _: &str) -> Result<Vec<Entry>, Fault> {
+        Ok(Vec::new())
     }
 }
 

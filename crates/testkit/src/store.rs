@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -31,6 +31,8 @@ use domain::{
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use crate::{locked, ready};
+
 #[derive(Debug, Default)]
 struct State {
     tasks: BTreeMap<TaskId, Task>,
@@ -53,7 +55,7 @@ pub struct MemoryStore {
 
 impl MemoryStore {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     /// From now on every commit fails with this fault; `None` lets them pass again.
@@ -92,10 +94,6 @@ impl MemoryStore {
         }
         Ok(Committed { position })
     }
-}
-
-fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
-    Box::pin(std::future::ready(value))
 }
 
 impl Store for MemoryStore {
