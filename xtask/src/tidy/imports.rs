@@ -19,7 +19,7 @@ const fn room(name: &'static str, imports: &'static [&'static str]) -> Room {
     Room { name, imports, tests_import: &[] }
 }
 
-const TABLE: [Room; 12] = [
+const TABLE: [Room; 14] = [
     room("domain", &[]),
     room("engine", &["domain"]),
     room("store", &["domain"]),
@@ -28,6 +28,9 @@ const TABLE: [Room; 12] = [
     room("gateway", &["domain"]),
     room("agents", &["domain"]),
     room("checks", &["domain"]),
+    room("egress", &["domain"]),
+    // Its tests build real environments.
+    Room { name: "environments", imports: &["domain"], tests_import: &["workspace", "sandbox", "egress", "store"] },
     // Its tests put a real home behind the routes.
     Room { name: "api", imports: &["domain", "engine"], tests_import: &["store"] },
     room("app", &[ANY]),

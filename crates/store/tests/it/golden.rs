@@ -7,11 +7,13 @@ use std::path::PathBuf;
 
 use domain::{
     Fault,
-    check::{BlobId, CheckSpec, Judged, Risk, Verdict},
+    check::{BlobId, CheckSpec, Judged, Risk, Tier, Verdict},
+    environment::{EnvironmentId, EnvironmentUse, Health},
     event::{EVENT_VERSION, Event},
     ids::{AttemptNo, CommandId, CommentId, RequestId, TaskId, TurnNo},
     ports::{
         agent::{TurnConclusion, TurnEnd},
+        egress::Refusal,
         store::Store,
         workspace::{DiffStat, Landing, Snapshot},
     },
@@ -73,9 +75,12 @@ fn follows(event: &Event) -> Option<Vec<Event>> {
     let text = || "mind the docs".to_owned();
     Some(match event {
         Event::Submitted(_) => {
-            let detected =
-                vec![CheckSpec { name: "test".to_owned(), command: "make test".to_owned(), timeout_s: Some(60) }];
-            vec![Event::WorkspaceReady { command, detected }]
+            let detected = vec![CheckSpec {
+                name: "test".to_owned(),
+                timeout_s: Some(60),
+                ..CheckSpec::from_command("make test")
+            }];
+            vec![Event::WorkspaceReady { command, detected, environment: None }]
         }
         Event::WorkspaceReady { .. } => turn_ends(),
         Event::TurnEnded { .. } => {
@@ -105,7 +110,7 @@ fn follows(event: &Event) -> Option<Vec<Event>> {
         ]
         .map(|timer| Event::TimerFired { timer })
         .into(),
-        Event::TimerFired { .. } => vec![Event::CommentAdded { text: text() }],
+        Event::TimerFired { .. } => vec![Event::CommentAdded { text: text(), by_hand: false }],
         Event::CommentAdded { .. } => vec![Event::QuestionAnswered { request, answer: "the second".to_owned() }],
         Event::QuestionAnswered { .. } => vec![Event::PlanApproved { request }],
         Event::PlanApproved { .. } => vec![Event::PlanRefined { request, text: text() }],
@@ -117,8 +122,40 @@ fn follows(event: &Event) -> Option<Vec<Event>> {
         Event::Rejected { .. } => vec![Event::CancelRequested { why: None }],
         Event::CancelRequested { .. } => vec![Event::RetryRequested],
         Event::RetryRequested => vec![Event::RestoreRequested],
-        Event::RestoreRequested => return None,
+        Event::RestoreRequested => later_forms(),
+        Event::WorkedByHand { .. } => {
+            let refusal = Refusal {
+                host: "pypi.example".to_owned(),
+                port: 443,
+                why: "not on the allow-list".to_owned(),
+                entry: Some("pypi.example".to_owned()),
+                by: Some("pip install six".to_owned()),
+            };
+            vec![Event::EgressRefused { attempt, refusal }]
+        }
+        Event::EgressRefused { .. } => return None,
     })
+}
+
+/// Forms that earlier kinds have taken on since.
+fn later_forms() -> Vec<Event> {
+    let (command, attempt) = (CommandId(3), AttemptNo(1));
+    let slow = CheckSpec { tier: Tier::Slow, ..CheckSpec::from_command("make slow") };
+    let used = |health, layer| EnvironmentUse { layer, health, note: Some("an older one serves".to_owned()) };
+    let unhealthy = Health::Unhealthy { why: "make test exits with 2".to_owned(), log: Some(BlobId("c".repeat(64))) };
+    let snapshot = Snapshot { commit: commit_id(9), empty: false, stat: DiffStat { files: 1, added: 1, deleted: 0 } };
+    let mut events = vec![Event::CommentAdded { text: "1 file changed by hand".to_owned(), by_hand: true }];
+    for environment in [
+        used(Health::Healthy, EnvironmentId::parse(&"d".repeat(32))),
+        used(unhealthy, EnvironmentId::parse(&"e".repeat(32))),
+        used(Health::Unknown, None),
+    ] {
+        let detected = vec![slow.clone()];
+        events.push(Event::WorkspaceReady { command, detected, environment: Some(environment) });
+    }
+    let note = "1 file changed by hand".to_owned();
+    events.push(Event::WorkedByHand { attempt, from: commit_id(7), snapshot, note });
+    events
 }
 
 fn turn_ends() -> Vec<Event> {

@@ -81,7 +81,7 @@ async fn the_same_key_is_the_same_event() {
     assert_eq!(store.task(TaskId(2)).await.unwrap(), None);
 
     // Any other event within its task only; and it is known before it is found stale.
-    let said = Event::CommentAdded { text: "mind the docs".to_owned() };
+    let said = Event::CommentAdded { text: "mind the docs".to_owned(), by_hand: false };
     let comment = advance(&mut task, "comment 1", said.clone());
     store.commit(comment.clone()).await.unwrap();
     let duplicate = CommitFault::Duplicate { task: TaskId(1), seq: 2, receipt: comment.receipt.clone() };

@@ -105,7 +105,7 @@ pub fn replay(id: TaskId, journal: &[Envelope]) -> Task {
 pub fn next_event(task: &Task) -> Event {
     let (&command, what) = task.in_flight.first_key_value().unwrap();
     match what {
-        Command::PrepareWorkspace { .. } => Event::WorkspaceReady { command, detected: Vec::new() },
+        Command::PrepareWorkspace { .. } => Event::WorkspaceReady { command, detected: Vec::new(), environment: None },
         Command::StartTurn { .. } => {
             let summary = "The length is checked before the elements are moved.".to_owned();
             let end = TurnEnd { conclusion: TurnConclusion::Finished, summary, rounds: 10 };
