@@ -1,9 +1,11 @@
-//! A model provider on the loopback, for agents that bring their own client.
+//! A model provider on the loopback, for agents that bring their own client: on the host's own for plain processes, and behind
+//! a door of each attempt on the loopback of its sandbox.
 //!
 //! Requests and answers pass byte for byte, but for what invariably must change: the key (the agent's token goes, the
 //! person's key comes), the address, `accept-encoding` (usage is read from the answer as it passes), and, each counted:
 //! `stream_options.include_usage` where it is missing, and a missing output cap.
 
+mod door;
 mod meter;
 mod rewrite;
 mod server;
@@ -23,6 +25,7 @@ use domain::{
 };
 use tokio::{net::TcpListener, task::AbortHandle};
 
+use self::door::Door;
 use crate::upstream::Upstream;
 
 /// How often requests were changed in more than key and address.
@@ -49,6 +52,20 @@ struct Desk {
     seats: std::sync::Mutex<HashMap<String, Arc<Seat>>>,
     caps_added: AtomicU64,
     usage_asked: AtomicU64,
+}
+
+/// A place where calls come in.
+struct Entrance {
+    desk: Arc<Desk>,
+    /// The one token that is taken here; `None`: anybody's.
+    only: Option<String>,
+}
+
+impl Entrance {
+    fn seat(&self, token: &str) -> Option<Arc<Seat>> {
+        let is_taken = self.only.as_deref().is_none_or(|only| only == token);
+        is_taken.then(|| self.desk.seats().get(token).cloned()).flatten()
+    }
 }
 
 impl Desk {
@@ -78,7 +95,8 @@ impl Proxy {
             caps_added: AtomicU64::new(0),
             usage_asked: AtomicU64::new(0),
         });
-        let accepting = tokio::spawn(server::accept(listener, Arc::clone(&desk))).abort_handle();
+        let entrance = Entrance { desk: Arc::clone(&desk), only: None };
+        let accepting = tokio::spawn(server::accept(listener, Arc::new(entrance))).abort_handle();
         Ok(Self { desk, address, accepting })
     }
 
@@ -86,8 +104,10 @@ impl Proxy {
     pub fn admit(&self, access: Access) -> Endpoint {
         let token = format!("overnight-{}", uuid::Uuid::new_v4().simple());
         self.desk.seats().insert(token.clone(), Arc::new(Seat { access, over: OnceLock::new() }));
-        let guard = Guard { desk: Arc::clone(&self.desk), token: token.clone() };
-        Endpoint { url: format!("http://{}", self.address), token, guard: Box::new(guard) }
+        let entrance = Entrance { desk: Arc::clone(&self.desk), only: Some(token.clone()) };
+        let door = Arc::new(Door::new(entrance));
+        let guard = Guard { desk: Arc::clone(&self.desk), token: token.clone(), door: Arc::clone(&door) };
+        Endpoint { url: format!("http://{}", self.address), door, token, guard: Box::new(guard) }
     }
 
     pub fn rewrites(&self) -> Rewrites {
@@ -107,10 +127,12 @@ impl Drop for Proxy {
 struct Guard {
     desk: Arc<Desk>,
     token: String,
+    door: Arc<Door>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         self.desk.seats().remove(&self.token);
+        self.door.close();
     }
 }

@@ -12,9 +12,9 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 
-use super::{Desk, Seat, meter, rewrite};
+use super::{Desk, Entrance, Seat, meter, rewrite};
 use crate::{
     dialect::Dialect,
     payment::{Charge, Order, Payment},
@@ -28,10 +28,15 @@ const REQUEST_BYTES: usize = 64 << 20;
 
 type Response = hyper::Response<UnsyncBoxBody<Bytes, io::Error>>;
 
-/// Takes connections until it is aborted.
-pub(super) async fn accept(listener: TcpListener, desk: Arc<Desk>) {
+/// Takes connections until it is aborted, and they with it.
+pub(super) async fn accept(listener: TcpListener, entrance: Arc<Entrance>) {
+    let mut connections = JoinSet::new();
     loop {
-        let connection = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let connection = match accepted {
             Ok((connection, _)) => connection,
             Err(error) => {
                 // Out of descriptors, most likely: others will be given back.
@@ -42,11 +47,11 @@ pub(super) async fn accept(listener: TcpListener, desk: Arc<Desk>) {
         };
         // What is sent is small and waited for.
         let _ = connection.set_nodelay(true);
-        let desk = Arc::clone(&desk);
-        tokio::spawn(async move {
+        let entrance = Arc::clone(&entrance);
+        connections.spawn(async move {
             let service = service_fn(|request| {
-                let desk = Arc::clone(&desk);
-                async move { Ok::<_, Infallible>(answer(&desk, request).await) }
+                let entrance = Arc::clone(&entrance);
+                async move { Ok::<_, Infallible>(answer(&entrance, request).await) }
             });
             // An error here is a client that left; each call has settled itself.
             let _ =
@@ -95,7 +100,7 @@ impl Refused {
     }
 }
 
-async fn answer(desk: &Desk, request: Request<Incoming>) -> Response {
+async fn answer(entrance: &Entrance, request: Request<Incoming>) -> Response {
     // Clients of `OpenAI`'s dialect have the `/v1` in their base address, or not.
     let path = request.uri().path();
     let path = if path.starts_with("/v1/") { path.to_owned() } else { format!("/v1{path}") };
@@ -108,14 +113,20 @@ async fn answer(desk: &Desk, request: Request<Incoming>) -> Response {
         None => path,
     };
     let passed = match wish {
-        Wish::Reply => reply(desk, dialect, &path, request).await,
-        Wish::Free => free(desk, dialect, &path, request).await,
+        Wish::Reply => reply(entrance, dialect, &path, request).await,
+        Wish::Free => free(entrance, dialect, &path, request).await,
     };
     passed.unwrap_or_else(|refused| refuse(dialect, &refused))
 }
 
-async fn reply(desk: &Desk, dialect: Dialect, path: &str, request: Request<Incoming>) -> Result<Response, Refused> {
-    let (seat, mut outgoing) = admit(desk, dialect, path, request).await?;
+async fn reply(
+    entrance: &Entrance,
+    dialect: Dialect,
+    path: &str,
+    request: Request<Incoming>,
+) -> Result<Response, Refused> {
+    let desk = &entrance.desk;
+    let (seat, mut outgoing) = admit(entrance, dialect, path, request).await?;
     let asked = rewrite::read(dialect, outgoing.body, desk.output_cap)
         .map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?;
     record(desk, &seat, &asked);
@@ -149,8 +160,14 @@ async fn reply(desk: &Desk, dialect: Dialect, path: &str, request: Request<Incom
     }
 }
 
-async fn free(desk: &Desk, dialect: Dialect, path: &str, request: Request<Incoming>) -> Result<Response, Refused> {
-    let (_, outgoing) = admit(desk, dialect, path, request).await?;
+async fn free(
+    entrance: &Entrance,
+    dialect: Dialect,
+    path: &str,
+    request: Request<Incoming>,
+) -> Result<Response, Refused> {
+    let desk = &entrance.desk;
+    let (_, outgoing) = admit(entrance, dialect, path, request).await?;
     let mut patience = desk.upstream.patience();
     match desk.upstream.exchange(&outgoing, &mut patience, &mut Charge::default()).await.map_err(unreached)? {
         Answer::Good(mut response) => {
@@ -172,12 +189,12 @@ fn pass(refusal: Refusal) -> Response {
 
 /// Finds out who calls, and makes their request ready to go out.
 async fn admit(
-    desk: &Desk,
+    entrance: &Entrance,
     dialect: Dialect,
     path: &str,
     request: Request<Incoming>,
 ) -> Result<(Arc<Seat>, Outgoing), Refused> {
-    let seat = token(request.headers()).and_then(|token| desk.seats().get(token).cloned()).ok_or_else(|| {
+    let seat = token(request.headers()).and_then(|token| entrance.seat(token)).ok_or_else(|| {
         Refused::new(
             StatusCode::UNAUTHORIZED,
             "authentication_error",

@@ -90,7 +90,7 @@ async fn a_stream_is_made_to_tell_its_usage_and_a_cap_is_set() {
 async fn only_a_living_token_opens_the_door() {
     for dialect in DIALECTS {
         let stage = Stage::of(json!([{"text": "hi"}])).await;
-        let Endpoint { url, token, guard } = stage.endpoint(dialect).await;
+        let Endpoint { url, token, guard, .. } = stage.endpoint(dialect).await;
         let anonymous = client().post(format!("{url}{}", path(dialect))).body(body(false).to_string());
         assert_eq!(anonymous.send().await.unwrap().status(), 401);
         let send = async |token: &str| {
@@ -105,6 +105,44 @@ async fn only_a_living_token_opens_the_door() {
         drop(guard);
         assert_eq!(send(&token).await.0, 401, "void with its guard");
         assert_eq!(stage.records().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_door_serves_its_own_attempt_only_and_closes_with_the_guard() {
+    let stage = Stage::of(json!([{"text": "words ".repeat(200), "fault": "stall"}])).await;
+    let neighbour = stage.endpoint(Dialect::Anthropic).await;
+    let Endpoint { door, token, guard, .. } = stage.endpoint(Dialect::Anthropic).await;
+    let mut urls = Vec::new();
+    // As often as the sandbox's first process is started.
+    for _ in 0..2 {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        urls.push(format!("http://{}", listener.local_addr().unwrap()));
+        door.serve(listener);
+    }
+    let ask = async |url: &str, token: &str| {
+        let request = client().post(format!("{url}/v1/messages")).header("x-api-key", token);
+        request.body(body(true).to_string()).send().await
+    };
+    let mut answers = Vec::new();
+    for url in &urls {
+        assert_eq!(ask(url, &neighbour.token).await.unwrap().status(), 401, "a neighbour's token");
+        let mut answer = ask(url, &token).await.unwrap();
+        assert!(answer.chunk().await.unwrap().is_some());
+        answers.push(answer);
+    }
+    drop(guard);
+    for answer in answers {
+        assert!(answer.bytes().await.is_err(), "a call under way ends too");
+    }
+    assert_eq!(stage.ledger.settlements().await.len(), 2);
+    let late = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    urls.push(format!("http://{}", late.local_addr().unwrap()));
+    door.serve(late);
+    for url in &urls {
+        while ask(url, &token).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -1,0 +1,42 @@
+//! One attempt's way in from a sandbox with a network of its own.
+
+use std::{
+    net::TcpListener,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::task::JoinSet;
+
+use super::{Entrance, server};
+
+/// Serves listeners that were made inside of a sandbox, until it is closed or dropped.
+pub(super) struct Door {
+    entrance: Arc<Entrance>,
+    /// `None`: closed for good.
+    serving: Mutex<Option<JoinSet<()>>>,
+}
+
+impl Door {
+    pub fn new(entrance: Entrance) -> Self {
+        Self { entrance: Arc::new(entrance), serving: Mutex::new(Some(JoinSet::new())) }
+    }
+
+    /// Ends what is served, calls under way included, and serves nothing more.
+    pub fn close(&self) {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl domain::ports::sandbox::Door for Door {
+    fn serve(&self, listener: TcpListener) {
+        let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
+        match (listener, &mut *self.serving.lock().unwrap_or_else(PoisonError::into_inner)) {
+            (Ok(listener), Some(serving)) => {
+                serving.spawn(server::accept(listener, Arc::clone(&self.entrance)));
+            }
+            (Ok(_), None) => {}
+            // Its agent finds nobody at the door, and says so.
+            (Err(error), _) => tracing::warn!(%error, "the gateway cannot serve a sandbox's listener"),
+        }
+    }
+}
