@@ -3,6 +3,7 @@
 
 mod agents;
 mod clock;
+mod egress;
 mod environments;
 mod rooms;
 mod store;
@@ -14,6 +15,7 @@ use domain::ports::BoxFuture;
 
 pub use agents::{Say, ScriptedAgents, TurnScript};
 pub use clock::ManualClock;
+pub use egress::ShutEgress;
 pub use environments::PlainEnvironments;
 pub use rooms::{PlainSandboxes, ScriptedChecks, Unmetered};
 pub use store::MemoryStore;

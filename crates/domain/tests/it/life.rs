@@ -95,6 +95,35 @@ fn an_approval_of_a_moved_head_is_refused_visibly() {
 }
 
 #[test]
+fn what_a_person_did_by_hand_becomes_the_head_and_is_judged_and_told() {
+    let mut task = story(brief(), &TO_REVIEW);
+    let before = task.attempts[0].snapshot.clone();
+    let Receipt::Refused { fault } = tell(&mut task, "worked_by_hand(stale)") else { panic!("accepted") };
+    assert!(fault.hint.is_some_and(|hint| hint.contains("your work is kept as")), "where it is must be told");
+    assert_eq!(task.attempts[0].snapshot, before);
+    assert!(matches!(tell(&mut task, "worked_by_hand"), Receipt::Accepted { .. }));
+    assert_ne!(task.attempts[0].snapshot, before);
+    assert!(task.in_flight.values().any(|command| matches!(command, Command::RunChecks { .. })));
+    // Red goes to the agent as ever, with the person's note.
+    for label in ["checks_ran(red)", "workspace_ready"] {
+        tell(&mut task, label);
+    }
+    let told = task.in_flight.values().find_map(|command| match command {
+        Command::StartTurn { prompt, .. } => prompt.comments().first().cloned(),
+        _ => None,
+    });
+    assert!(told.is_some_and(|(_, text)| text.contains("by hand")));
+}
+
+#[test]
+fn green_after_work_by_hand_opens_no_turn() {
+    let mut task = story(brief(), &TO_REVIEW);
+    tell(&mut task, "worked_by_hand");
+    tell(&mut task, "checks_ran(green)");
+    assert_eq!(place(&task), "awaiting_review");
+}
+
+#[test]
 fn red_lands_only_when_its_risk_is_named() {
     let mut task = sample(Brief { max_corrections: 0, ..brief() });
     for label in ["workspace_ready", "turn_ended(finished)", "snapshot_taken(changed)", "checks_ran(red)"] {

@@ -19,7 +19,8 @@ use engine::{
     embedded::{Engine, Options},
 };
 use testkit::{
-    ManualClock, MemoryStore, PlainSandboxes, ScriptedAgents, ScriptedChecks, ScriptedWorkspaces, TurnScript, Unmetered,
+    ManualClock, MemoryStore, PlainEnvironments, PlainSandboxes, ScriptedAgents, ScriptedChecks, ScriptedWorkspaces,
+    ShutEgress, TurnScript, Unmetered,
 };
 
 /// Long enough for any machine: a fact that takes longer is not coming.
@@ -31,6 +32,7 @@ pub struct Rig {
     pub workspaces: ScriptedWorkspaces,
     pub agents: ScriptedAgents,
     pub checks: ScriptedChecks,
+    pub environments: Arc<PlainEnvironments>,
     pub options: Options,
 }
 
@@ -48,6 +50,7 @@ impl Rig {
             workspaces: ScriptedWorkspaces::default(),
             agents: ScriptedAgents::play(turns),
             checks: ScriptedChecks::default(),
+            environments: Arc::new(PlainEnvironments::new(Arc::new(PlainSandboxes))),
             options: Options::default(),
         }
     }
@@ -66,6 +69,8 @@ impl Rig {
             agents: Arc::new(self.agents.clone()),
             gateways: Arc::new(Unmetered),
             checks: Arc::new(self.checks.clone()),
+            environments: self.environments.clone(),
+            egress: Arc::new(ShutEgress),
         };
         let (handle, engine) = Engine::start(self.options.clone(), ports).await.unwrap();
         Running { handle, engine, said: std::sync::atomic::AtomicU32::new(0) }

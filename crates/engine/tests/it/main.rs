@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail here")]
 
+mod environments;
 mod harness;
 mod landing;
 mod people;

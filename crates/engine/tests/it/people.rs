@@ -16,7 +16,7 @@ use testkit::{Say, TurnScript};
 use crate::harness::{Rig, assert_replays, brief};
 
 fn comment(text: &str) -> Event {
-    Event::CommentAdded { text: text.to_owned() }
+    Event::CommentAdded { text: text.to_owned(), by_hand: false }
 }
 
 #[tokio::test]
