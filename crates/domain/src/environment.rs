@@ -162,6 +162,16 @@ pub enum Health {
     Unknown,
 }
 
+impl Health {
+    /// What is wrong, where something is.
+    pub fn ill(&self) -> Option<&str> {
+        match self {
+            Self::Unhealthy { why, .. } => Some(why),
+            Self::Healthy | Self::Unknown => None,
+        }
+    }
+}
+
 /// The environment that a task works in, as it is shown with the task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvironmentUse {

@@ -29,6 +29,9 @@ pub struct Summary {
     pub outcome: Option<Outcome>,
     pub head: Option<CommitId>,
     pub verdict: Option<Verdict>,
+    /// Why its base does not pass in the environment it stands on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<String>,
     pub submitted_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -126,6 +129,7 @@ impl Task {
             outcome,
             head: shown.and_then(|attempt| attempt.head().cloned()),
             verdict: shown.and_then(|attempt| attempt.judged.as_ref()).map(|judged| judged.verdict),
+            unhealthy: self.environment.as_ref().and_then(|used| used.health.ill()).map(str::to_owned),
             submitted_at: self.submitted_at,
             updated_at: self.updated_at,
         }
