@@ -88,7 +88,7 @@ pub(crate) async fn doctor(State(app): State<App>) -> Answer<wire::Doctor> {
 /// The first probe starts processes, so it must not hold up other requests.
 async fn walls(app: &App) -> Result<wire::Walls, Fault> {
     let sandboxes = app.ports().sandboxes.clone();
-    let Probe { confined, walls } = blocking(move || sandboxes.probe()).await?;
+    let Probe { confined, walls, .. } = blocking(move || sandboxes.probe()).await?;
     let walls = walls.into_iter().map(|wall| wire::Wall { name: wall.name, stands: wall.stands, note: wall.note });
     Ok(wire::Walls { confined, walls: walls.collect() })
 }

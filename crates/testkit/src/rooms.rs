@@ -30,7 +30,7 @@ pub struct PlainSandboxes;
 
 impl Sandboxes for PlainSandboxes {
     fn probe(&self) -> Probe {
-        Probe { confined: true, walls: Vec::new() }
+        Probe { confined: true, layers: false, walls: Vec::new() }
     }
 
     fn open(&self, _: SandboxSpec) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, Fault>> {

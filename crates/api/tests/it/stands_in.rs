@@ -244,7 +244,7 @@ pub struct Boxes;
 impl Sandboxes for Boxes {
     fn probe(&self) -> Probe {
         let wall = Wall { name: "user namespace".to_owned(), stands: true, note: "made one".to_owned() };
-        Probe { confined: true, walls: vec![wall] }
+        Probe { confined: true, layers: true, walls: vec![wall] }
     }
 
     fn open(&self, _: SandboxSpec) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, Fault>> {

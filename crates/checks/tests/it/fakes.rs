@@ -200,7 +200,7 @@ pub struct PlainSandbox {
 
 impl Sandboxes for Plain {
     fn probe(&self) -> Probe {
-        Probe { confined: false, walls: vec![] }
+        Probe { confined: false, layers: false, walls: vec![] }
     }
 
     fn open(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, Fault>> {

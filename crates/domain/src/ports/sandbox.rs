@@ -31,6 +31,8 @@ pub trait Sandboxes: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     pub confined: bool,
+    /// Whether a sandbox can be given [`Tree::Layers`] in the state directory.
+    pub layers: bool,
     /// One line per wall: name, whether it stands, and why not or how to mend it.
     pub walls: Vec<Wall>,
 }
@@ -75,7 +77,7 @@ pub struct Layers {
 /// What a sandbox reaches beyond its own loopback.
 #[derive(Clone, Default)]
 pub enum Network {
-    /// The host's network as it is: for plain processes only.
+    /// The host's network as it is: for plain processes, and for them only. A confined sandbox is refused with it.
     #[default]
     Host,
     /// A network namespace with a loopback device and nothing else. What is served on it from outside comes in by these doors.
@@ -106,8 +108,9 @@ pub struct Bridge {
 
 /// Serves a port of a sandbox's loopback from the daemon.
 pub trait Door: Send + Sync {
-    /// Takes connections from `listener`, a socket made inside the sandbox, until it is dropped itself. Called within a tokio
-    /// runtime, each time the sandbox's first process is started (anew).
+    /// Takes connections from `listener`, a non-blocking socket made inside the sandbox, until it is dropped itself or accepting
+    /// fails: a listener is shut when the sandbox is killed or dropped. Called within a tokio runtime, each time the sandbox's
+    /// first process is started (anew).
     fn serve(&self, listener: std::net::TcpListener);
 }
 
@@ -175,10 +178,12 @@ pub trait Sandbox: Send + Sync {
     /// Starts a command on a terminal of its own, as a person's shell needs it. The output is not kept.
     fn terminal(&self, exec: Exec, size: WindowSize) -> BoxFuture<'_, Result<Box<dyn Terminal>, Fault>>;
 
-    /// Files of the workspace as commands see them, read and written from the host's side, never leaving it by any link.
+    /// Files of the workspace as commands see them, read and written from the host's side, never leaving it by any link. What is
+    /// handed out fails (`Transient`) once the sandbox is killed, and works again when something is started in it.
     fn files(&self) -> BoxFuture<'_, Result<Arc<dyn Files>, Fault>>;
 
-    /// Connects to a port of the sandbox's loopback, for a look at a service in it. `NotFound` when nothing listens there.
+    /// Connects to a port of the sandbox's loopback, for a look at a service in it. The stream is non-blocking. `NotFound` when
+    /// nothing listens there.
     fn connect(&self, port: u16) -> BoxFuture<'_, Result<std::net::TcpStream, Fault>>;
 
     /// Command lines that run now, oldest first: arguments joined by spaces, at most 200 bytes each.
