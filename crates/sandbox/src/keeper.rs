@@ -17,11 +17,11 @@ use rustix::{
 use crate::{
     groups, init,
     landlock::{self, Rules, Sockets},
-    lock,
+    lock, network,
     order::KeeperSpec,
     root, sys, syscalls,
     tree::{self, Scope},
-    wire::{self, Report},
+    wire::{self, Report, Request},
     zygote::Identity,
 };
 
@@ -172,31 +172,54 @@ fn serve(keeper: Keeper, link: OwnedFd) -> ! {
             while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
         }
         if ordered {
-            let fds = match wire::receive(&link, &mut [0; 1], RecvFlags::DONTWAIT) {
+            let mut packet = [0; Request::LENGTH];
+            let (length, fds) = match wire::receive(&link, &mut packet, RecvFlags::DONTWAIT) {
                 Ok((0, _)) => break,
-                Ok((_, fds)) => fds,
+                Ok(got) => got,
                 Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
                     continue;
                 }
                 Err(_) => break,
             };
-            let Some(order) = init::Order::new(fds) else { break };
-            let flags = match keeper.scope {
-                Scope::Namespace => libc::CLONE_NEWPID | libc::CLONE_NEWNS,
-                Scope::Descendants => 0,
-            };
-            match sys::fork(flags) {
-                Ok(None) => {
-                    drop(link);
-                    init::run(&keeper, order)
+            let Some(request) = Request::decode(&packet[..length]) else { break };
+            match request {
+                Request::Run => {
+                    let Some(order) = init::Order::new(fds) else { break };
+                    if let Forked::Child = fork(&keeper, &order) {
+                        drop(link);
+                        init::run(&keeper, order)
+                    }
                 }
-                Ok(Some(_)) => {}
-                Err(error) => order.refuse(&error),
+                Request::Connect { port, family } => {
+                    let Some(control) = fds.first() else { break };
+                    network::answer(control, port, family);
+                }
             }
         }
     }
     tree::end(keeper.scope);
     exit(0)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forked {
+    Child,
+    /// In the parent; also where there is no child, which the daemon was told.
+    Parent,
+}
+
+/// Forks an init.
+fn fork(keeper: &Keeper, order: &init::Order) -> Forked {
+    let flags = match keeper.scope {
+        Scope::Namespace => libc::CLONE_NEWPID | libc::CLONE_NEWNS,
+        Scope::Descendants => 0,
+    };
+    match sys::fork(flags) {
+        Ok(None) => return Forked::Child,
+        Ok(Some(_)) => {}
+        Err(error) => order.refuse(&error),
+    }
+    Forked::Parent
 }
 
 /// Waits until the first or the second can be read.

@@ -23,6 +23,7 @@ mod keeper;
 mod landlock;
 mod link;
 mod lock;
+mod network;
 mod order;
 mod probe;
 mod process;

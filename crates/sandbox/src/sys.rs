@@ -172,6 +172,27 @@ pub fn landlock_restrict(rules: &OwnedFd) -> io::Result<()> {
     }
 }
 
+/// Brings up the loopback device of this process's network namespace, with its addresses.
+pub fn bring_up_loopback() -> io::Result<()> {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: `ifreq` is plain data, for which zeroes are a value.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: `request` names a device, ends with a zero, and lives through the call, which only reads it.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sets `MOUNT_ATTR_*` flags on a mount.
 pub fn set_mount_attributes(mount: impl AsFd, attributes: u64, recursive: libc::c_int) -> io::Result<()> {
     let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };

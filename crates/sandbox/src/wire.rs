@@ -17,7 +17,7 @@ use rustix::{
 };
 
 /// The most descriptors that one packet carries.
-pub const MAX_FDS: usize = 4;
+pub const MAX_FDS: usize = 32;
 const ANCILLARY: usize = rustix::cmsg_space!(ScmRights(MAX_FDS));
 
 /// A connected pair of packet sockets, closed on exec.
@@ -76,11 +76,56 @@ pub fn read_memory_file(fd: &OwnedFd) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
+/// What the daemon asks of a keeper. The answer comes on the control socket, the first of the descriptors that go with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Run a command. Further descriptors: the output pipe, the command, its standard input unless that is empty.
+    Run,
+    /// Connect to a port of the sandbox's loopback.
+    Connect { port: u16, family: Family },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Request {
+    pub const LENGTH: usize = 4;
+
+    pub fn encode(self) -> [u8; Self::LENGTH] {
+        match self {
+            Self::Run => [0; 4],
+            Self::Connect { port, family } => {
+                let [p0, p1] = port.to_le_bytes();
+                [1, p0, p1, u8::from(family == Family::V6)]
+            }
+        }
+    }
+
+    /// `None` for bytes that [`Self::encode`] does not make.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let &[kind, p0, p1, family] = bytes else { return None };
+        Some(match kind {
+            0 => Self::Run,
+            1 => Self::Connect {
+                port: u16::from_le_bytes([p0, p1]),
+                family: if family == 0 { Family::V4 } else { Family::V6 },
+            },
+            _ => return None,
+        })
+    }
+}
+
 /// What a keeper or an init tells the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// A keeper is ready for commands; what bounds its group (`groups::MEMORY` and its like).
+    /// A keeper is ready for commands; what bounds its group (`groups::MEMORY` and its like). With the descriptors of its
+    /// workspace, where it is confined, and of the sockets that listen for the bridges.
     Ready(u32),
+    /// A keeper's answer to [`Request::Connect`], with a socket that is connecting.
+    Connecting,
     /// An init has executed its command.
     Started,
     /// The command's first process ended.
@@ -99,13 +144,14 @@ pub enum Report {
 }
 
 /// Where setting up can fail.
-pub const STAGES: [&str; 6] = [
+pub const STAGES: [&str; 7] = [
     "make namespaces",
     "map the user",
     "build the root file system",
     "enter the root file system",
     "give up privileges",
     "start the command",
+    "set up the network",
 ];
 pub const NAMESPACES: u8 = 0;
 pub const USER_MAP: u8 = 1;
@@ -113,6 +159,7 @@ pub const BUILD_ROOT: u8 = 2;
 pub const ENTER_ROOT: u8 = 3;
 pub const PRIVILEGES: u8 = 4;
 pub const START: u8 = 5;
+pub const NETWORK: u8 = 6;
 
 impl Report {
     pub fn encode(self) -> [u8; 8] {
@@ -124,6 +171,7 @@ impl Report {
             Self::NoDirectory(errno) => (4, 0, 0, errno),
             Self::Failed { stage, errno, mount } => (5, stage, mount, errno),
             Self::Ready(bounds) => (6, 0, 0, bounds.cast_signed()),
+            Self::Connecting => (7, 0, 0, 0),
         };
         let [m0, m1] = mount.to_le_bytes();
         let [v0, v1, v2, v3] = value.to_le_bytes();
@@ -142,6 +190,7 @@ impl Report {
             4 => Self::NoDirectory(value),
             5 => Self::Failed { stage, errno: value, mount: u16::from_le_bytes([m0, m1]) },
             6 => Self::Ready(value.cast_unsigned()),
+            7 => Self::Connecting,
             _ => return None,
         })
     }
@@ -156,6 +205,7 @@ mod tests {
         let all = [
             Report::Started,
             Report::Ready(5),
+            Report::Connecting,
             Report::Exited(-1),
             Report::Signaled(9),
             Report::NotStarted(2),
@@ -166,5 +216,13 @@ mod tests {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
         assert_eq!(Report::decode(b"short"), None);
+        for request in [
+            Request::Run,
+            Request::Connect { port: 65_535, family: Family::V4 },
+            Request::Connect { port: 80, family: Family::V6 },
+        ] {
+            assert_eq!(Request::decode(&request.encode()), Some(request));
+        }
+        assert_eq!(Request::decode(&[9; 4]), None);
     }
 }
