@@ -176,6 +176,7 @@ fn concluded(request: &TurnRequest, exit: Option<Exit>, results: &VecDeque<Strin
         Some(Exit::Code(code)) => format!("ended with exit code {code}"),
         Some(Exit::Signal(signal)) => format!("was killed by signal {signal}"),
         Some(Exit::TimedOut) => "was killed because it ran for too long".to_owned(),
+        Some(Exit::OverQuota { held, quota }) => format!("was killed: {}", prompts::over_quota(held, quota)),
     };
     // A program does the same again, and on top of what it did before: whether that is wanted, a person says.
     let last = if last.is_empty() { "it printed nothing".to_owned() } else { last };
@@ -198,6 +199,7 @@ async fn keep_prompt(hands: &Hands, prompt: Bytes) -> Result<String, String> {
     let printed = String::from_utf8_lossy(&process.output().head).into_owned();
     match exit {
         Some(Exit::Code(0)) => Ok(printed),
+        Some(Exit::OverQuota { held, quota }) => Err(prompts::over_quota(held, quota)),
         _ => Err(format!("the prompt could not be written into the sandbox's HOME: {}", printed.trim())),
     }
 }

@@ -38,6 +38,15 @@ planning turn it is the plan; in a report task it is the whole report, in Markdo
 /// Bytes of AGENTS.md files that go into the brief.
 const MAX_INSTRUCTIONS: usize = 32 * 1024;
 
+/// Why a command was killed that filled the disk, and what helps; without a full stop. Sizes in bytes.
+pub(crate) fn over_quota(held: u64, quota: u64) -> String {
+    format!(
+        "the disk is full: workspace, HOME and /tmp hold {} MiB and may hold {} MiB; delete what is not needed",
+        held.div_ceil(1 << 20),
+        quota >> 20
+    )
+}
+
 /// The message that opens a turn. With no conversation before it, it starts with the whole brief.
 pub(crate) fn opening(turn: &TurnRequest, fresh: bool) -> String {
     let mut text = String::new();

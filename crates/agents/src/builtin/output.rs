@@ -24,20 +24,25 @@ pub(super) fn news(output: &Output, seen: u64) -> Clip {
 /// Puts a long output into the workspace, below `.git`, where no snapshot sees it; says in a line where it is.
 pub(super) async fn keep(sandbox: &Arc<dyn Sandbox>, output: Output, id: &str) -> String {
     let path = format!(".git/overnight/{id}.txt");
-    let (sandbox, target) = (Arc::clone(sandbox), path.clone());
     let total = output.total;
     let _place = COPYING.acquire().await;
-    let kept = tokio::task::spawn_blocking(move || {
-        let bytes = whole(&output).ok()?;
-        sandbox.files().write(&target, &bytes).ok()?;
-        Some(bytes.len() as u64)
-    });
-    match kept.await.ok().flatten() {
+    match copy(sandbox, output, path.clone()).await {
         Some(kept) if kept == total => format!("[all {total} bytes are in {path}]"),
         Some(kept) => format!("[the first {kept} of {total} bytes are in {path}]"),
         // Without a place to keep it (no repository, full disk) the agent can still ask for less.
         None => "[the rest was not kept: run it again with a filter if you need it]".to_owned(),
     }
+}
+
+/// The bytes that were kept; `None`: it could not be done.
+async fn copy(sandbox: &Arc<dyn Sandbox>, output: Output, path: String) -> Option<u64> {
+    let files = sandbox.files().await.ok()?;
+    let kept = tokio::task::spawn_blocking(move || {
+        let bytes = whole(&output).ok()?;
+        files.write(&path, &bytes).ok()?;
+        Some(bytes.len() as u64)
+    });
+    kept.await.ok().flatten()
 }
 
 /// All of an output, up to [`MAX_KEPT`]: from its file where it was spilled, else from memory.

@@ -7,7 +7,7 @@ use domain::{
     Fault,
     ports::{
         agent::{Hands, Line, Mode, TurnRequest},
-        sandbox::{Exec, Exit, Output, Process, Sandbox, WORKSPACE_DIR},
+        sandbox::{Exec, Exit, Files, Output, Process, Sandbox, WORKSPACE_DIR},
     },
 };
 
@@ -17,6 +17,7 @@ use super::{
     output::{self, MAX_TEXT},
     tools::{Call, Poll, Progress, Search, Shell},
 };
+use crate::prompts;
 
 /// Commands that may go on at once.
 const MAX_RUNNING: usize = 8;
@@ -77,9 +78,9 @@ impl<'a> Workbench<'a> {
             Call::Shell(call) => self.shell(call, id).await,
             Call::Poll(call) => self.poll(call).await,
             Call::Search(call) => self.search(call).await,
-            Call::Read(call) => files::read(self.sandbox.files(), &call),
-            Call::Edit(call) => files::edit(self.sandbox.files(), &call),
-            Call::Write(call) => files::write(self.sandbox.files(), &call),
+            Call::Read(call) => on_files(self.sandbox, |files| files::read(files, &call)).await,
+            Call::Edit(call) => on_files(self.sandbox, |files| files::edit(files, &call)).await,
+            Call::Write(call) => on_files(self.sandbox, |files| files::write(files, &call)).await,
             Call::Progress(Progress { text, percent }) => {
                 let percent = percent.and_then(|percent| u8::try_from(percent.clamp(0, 100)).ok());
                 self.line.progress(percent, text);
@@ -178,6 +179,9 @@ impl<'a> Workbench<'a> {
             Waited::Ended(Exit::TimedOut) => {
                 (format!("[killed: it ran for more than {} s]", self.command_timeout.as_secs()), true)
             }
+            Waited::Ended(Exit::OverQuota { held, quota }) => {
+                (format!("[killed: {}]", prompts::over_quota(held, quota)), true)
+            }
             Waited::Ended(Exit::NotStarted) => ("[the sandbox has no shell to run it]".to_owned(), true),
             Waited::Interrupted | Waited::GoesOn => ("[killed: the turn was interrupted]".to_owned(), true),
         };
@@ -222,6 +226,14 @@ impl<'a> Workbench<'a> {
     }
 }
 
+/// A tool on files, with the sandbox's files as they are now.
+async fn on_files(sandbox: &Arc<dyn Sandbox>, tool: impl FnOnce(&dyn Files) -> Done) -> Done {
+    match sandbox.files().await {
+        Ok(files) => tool(&*files),
+        Err(fault) => files::failed(&fault),
+    }
+}
+
 /// What a search found, as lines of bounded length and number.
 fn told(pattern: &str, found: Result<(Exit, Output), Done>) -> Done {
     let (exit, output) = match found {
@@ -232,6 +244,9 @@ fn told(pattern: &str, found: Result<(Exit, Output), Done>) -> Done {
         Exit::Code(0) => {}
         Exit::Code(1) if output.total == 0 => return Done::ok(format!("Nothing matches {pattern}.")),
         Exit::TimedOut => return Done::error("The search took too long: name a path, or make the pattern simpler."),
+        Exit::OverQuota { held, quota } => {
+            return Done::error(format!("The search was killed: {}.", prompts::over_quota(held, quota)));
+        }
         Exit::Code(_) | Exit::Signal(_) | Exit::NotStarted => {
             return Done::error(format!("The search failed: {}", String::from_utf8_lossy(&output.head).trim()));
         }

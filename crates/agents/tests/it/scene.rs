@@ -21,11 +21,12 @@ use domain::{
             Agents as _, Entry, EntryBody, Hands, Line, Mode, Prompt, Transcript, TurnConclusion, TurnEnd, TurnRequest,
         },
         model::{Message, Model, ModelFault, ModelReply, ModelRequest, Part, Role, Stop},
+        sandbox::Exit,
     },
 };
 use tokio::sync::watch;
 
-use crate::yard::{Yard, YardFiles};
+use crate::yard::Yard;
 
 /// What the model answers to a conversation with so many replies in it.
 pub enum Step {
@@ -287,6 +288,7 @@ pub struct Scene {
     pub options: Options,
     pub agent: &'static str,
     pub without_bash: bool,
+    pub ends: Option<Exit>,
     pub spawned: Arc<AtomicU32>,
     pub turn: TurnRequest,
 }
@@ -306,6 +308,7 @@ impl Scene {
             options: Options::default(),
             agent: "builtin",
             without_bash: false,
+            ends: None,
             spawned: Arc::default(),
             turn: TurnRequest {
                 key: AttemptKey { task: TaskId(12), attempt: AttemptNo(1) },
@@ -339,7 +342,7 @@ impl Scene {
         Hands {
             endpoint: None,
             sandbox: Arc::new(Yard {
-                files: YardFiles(root.clone()),
+                ends: self.ends,
                 root,
                 home: self.directory.path().join("home"),
                 record: Arc::clone(&self.record),

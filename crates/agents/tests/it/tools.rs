@@ -2,6 +2,7 @@
 
 use std::{process::Command, sync::atomic::Ordering};
 
+use domain::ports::sandbox::Exit;
 use serde_json::json;
 
 use crate::scene::{Scene, Script, call, finish, shell, use_tools};
@@ -46,6 +47,18 @@ async fn a_command_that_outlives_its_limit_is_killed() {
     scene.options.command_timeout = std::time::Duration::from_millis(200);
     let results = use_tools(&mut scene, &[("shell", json!({"command": "echo a; sleep 1000"}))]).await;
     assert!(results[0].1 && results[0].0.contains("[killed: it ran for more than"), "{}", results[0].0);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_in_one_sentence() {
+    let mut scene = Scene::new(Vec::new());
+    scene.ends = Some(Exit::OverQuota { held: 5 << 30, quota: 4 << 30 });
+    let results =
+        use_tools(&mut scene, &[("shell", json!({"command": "echo a"})), ("search", json!({"pattern": "x"}))]).await;
+    let told =
+        "the disk is full: workspace, HOME and /tmp hold 5120 MiB and may hold 4096 MiB; delete what is not needed";
+    assert_eq!(results[0], (format!("a\n[killed: {told}]"), true));
+    assert_eq!(results[1], (format!("The search was killed: {told}."), true));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use domain::{
     Fault,
     ports::{
         BoxFuture,
-        sandbox::{Exec, Exit, Files, Output, Process, Sandbox},
+        sandbox::{Entry, Exec, Exit, Files, Output, Process, Sandbox, Terminal, WindowSize},
     },
 };
 use tokio::io::AsyncReadExt;
@@ -29,7 +29,8 @@ pub struct Yard {
     pub record: Arc<Record>,
     pub without_bash: bool,
     pub spawned: Arc<AtomicU32>,
-    pub files: YardFiles,
+    /// How every command ends that runs to its end, instead of its own way.
+    pub ends: Option<Exit>,
 }
 
 impl Sandbox for Yard {
@@ -53,7 +54,8 @@ impl Sandbox for Yard {
                 .kill_on_drop(true);
             let buffer = Arc::new(Mutex::new(Vec::new()));
             let spill = self.home.join(format!("spill-{number}"));
-            let mut live = Live { child: None, exit: None, reader: None, buffer, spill, deadline: None };
+            let mut live =
+                Live { child: None, exit: None, ends: self.ends, reader: None, buffer, spill, deadline: None };
             live.deadline = tokio::time::Instant::now().checked_add(exec.timeout);
             if self.without_bash && exec.argv[0] == "bash" {
                 live.exit = Some(Exit::NotStarted);
@@ -75,8 +77,20 @@ impl Sandbox for Yard {
         })
     }
 
-    fn files(&self) -> &dyn Files {
-        &self.files
+    fn terminal(&self, _: Exec, _: WindowSize) -> BoxFuture<'_, Result<Box<dyn Terminal>, Fault>> {
+        Box::pin(async { Err(Fault::bug("agents have no terminal")) })
+    }
+
+    fn files(&self) -> BoxFuture<'_, Result<Arc<dyn Files>, Fault>> {
+        Box::pin(async { Ok(Arc::new(YardFiles(self.root.clone())) as Arc<dyn Files>) })
+    }
+
+    fn connect(&self, _: u16) -> BoxFuture<'_, Result<std::net::TcpStream, Fault>> {
+        Box::pin(async { Err(Fault::bug("agents look at services from inside")) })
+    }
+
+    fn running(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn kill(&self) -> BoxFuture<'_, ()> {
@@ -95,6 +109,7 @@ async fn drain(pipe: std::os::fd::OwnedFd, buffer: Arc<Mutex<Vec<u8>>>) {
 struct Live {
     child: Option<tokio::process::Child>,
     exit: Option<Exit>,
+    ends: Option<Exit>,
     reader: Option<tokio::task::JoinHandle<()>>,
     buffer: Arc<Mutex<Vec<u8>>>,
     spill: PathBuf,
@@ -135,7 +150,8 @@ impl Process for Live {
             if let Some(reader) = self.reader.take() {
                 reader.await.unwrap();
             }
-            self.exit = Some(status.code().map_or_else(|| Exit::Signal(status.signal().unwrap()), Exit::Code));
+            let own = || status.code().map_or_else(|| Exit::Signal(status.signal().unwrap()), Exit::Code);
+            self.exit = Some(self.ends.unwrap_or_else(own));
             self.exit
         })
     }
@@ -171,7 +187,7 @@ impl Drop for Live {
     }
 }
 
-pub struct YardFiles(pub PathBuf);
+struct YardFiles(PathBuf);
 
 impl YardFiles {
     fn place(&self, path: &str) -> Result<PathBuf, Fault> {
@@ -200,5 +216,9 @@ impl Files for YardFiles {
         let fault = |error: std::io::Error| Fault::environment(format!("{path}: {error}"));
         std::fs::create_dir_all(place.parent().unwrap()).map_err(fault)?;
         std::fs::write(place, content).map_err(fault)
+    }
+
+    fn list(&self, _: &str) -> Result<Vec<Entry>, Fault> {
+        Err(Fault::bug("agents list by commands"))
     }
 }
