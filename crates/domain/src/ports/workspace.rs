@@ -142,6 +142,8 @@ pub struct RaiseRequest {
     pub id: EnvironmentId,
     /// An older layer to start from: what is there need not be made again.
     pub over: Option<EnvironmentId>,
+    /// Plain processes cannot be given layers: they build in a copy.
+    pub confinement: Confinement,
 }
 
 /// An immutable layer of what an environment's installation made: files that the base does not track, and a HOME.
