@@ -1,6 +1,6 @@
 //! Takes secret values out of bytes before anyone outside sees them: as they are, and in the encodings that programs print.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 /// Values shorter than this are not looked for: they would be found everywhere.
 const SHORTEST: usize = 6;
@@ -64,20 +64,33 @@ impl Redactor {
         self.longest
     }
 
+    /// Where values are in `bytes`, one after the other, each with its secret's name.
+    pub fn found<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (Range<usize>, &'a str)> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            while at < bytes.len() {
+                let start = at;
+                match self.at(&bytes[start..]) {
+                    Some(pattern) => {
+                        at += pattern.bytes.len();
+                        return Some((start..at, pattern.name.as_str()));
+                    }
+                    None => at += 1,
+                }
+            }
+            None
+        })
+    }
+
     /// `bytes` with every value replaced by `[NAME redacted]`; `None` where there is none in it.
     pub fn redact(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut out: Option<Vec<u8>> = None;
-        let (mut at, mut kept) = (0, 0);
-        while at < bytes.len() {
-            let Some(pattern) = self.at(&bytes[at..]) else {
-                at += 1;
-                continue;
-            };
+        let mut kept = 0;
+        for (place, name) in self.found(bytes) {
             let out = out.get_or_insert_with(|| Vec::with_capacity(bytes.len()));
-            out.extend_from_slice(&bytes[kept..at]);
-            out.extend_from_slice(format!("[{} redacted]", pattern.name).as_bytes());
-            at += pattern.bytes.len();
-            kept = at;
+            out.extend_from_slice(&bytes[kept..place.start]);
+            out.extend_from_slice(format!("[{name} redacted]").as_bytes());
+            kept = place.end;
         }
         if let Some(out) = &mut out {
             out.extend_from_slice(&bytes[kept..]);

@@ -146,8 +146,10 @@ pub struct Limits {
     pub processes: Option<u64>,
     /// Of one processor in hundredths: 150 is one and a half. `None`: a share like everybody's.
     pub processor_percent: Option<u32>,
-    /// What the workspace's and HOME's writable sides and the scratch directory may hold together. Looked at about once a second
-    /// while commands run: one that goes beyond is ended as [`Exit::OverQuota`].
+    /// What the workspace's and HOME's writable sides and the scratch directory may hold together: allocated blocks, or as many
+    /// files as the file system makes room for in so many bytes. Looked at about once a second while commands run: beyond it all
+    /// that run are ended as [`Exit::OverQuota`]. Later ones may run, and are ended so only if it grows further. `None`: half of
+    /// what is free when the sandbox is opened, at most 64 GiB; for plain processes, no quota.
     pub disk_bytes: Option<u64>,
     pub open_files: Option<u64>,
     /// Of one file.
@@ -175,7 +177,9 @@ pub trait Sandbox: Send + Sync {
     /// Starts a command. Returns once it runs; `Environment` or `Input` when it cannot be started.
     fn spawn(&self, exec: Exec) -> BoxFuture<'_, Result<Box<dyn Process>, Fault>>;
 
-    /// Starts a command on a terminal of its own, as a person's shell needs it. The output is not kept.
+    /// Starts a command on a terminal of its own, as a person's shell needs it. The output is not kept, nor redacted: it is the
+    /// person's own typing, cursor and colors. `exec.stdin` must be empty; TERM is `xterm-256color` unless `exec.env` says
+    /// otherwise.
     fn terminal(&self, exec: Exec, size: WindowSize) -> BoxFuture<'_, Result<Box<dyn Terminal>, Fault>>;
 
     /// Files of the workspace as commands see them, read and written from the host's side, never leaving it by any link. What is
@@ -223,7 +227,8 @@ pub enum Exit {
     Code(i32),
     Signal(i32),
     TimedOut,
-    /// Killed because the disk quota was used up; `held` is what was found.
+    /// Killed because the disk quota was used up; `held` is what was found, in bytes. Files count as their share of the file
+    /// system's room for files where that is more than what is in them.
     OverQuota {
         held: u64,
         quota: u64,
@@ -253,7 +258,8 @@ pub trait Terminal: Send {
     fn kill(&mut self) -> BoxFuture<'_, ()>;
 }
 
-/// What a command has printed so far.
+/// What a command has printed so far, redacted. The beginning of what may become a secret's value is held back until more is
+/// printed, or the command ends.
 #[derive(Clone, Debug, Default)]
 pub struct Output {
     /// The first bytes, at most 32 KiB.
@@ -269,10 +275,12 @@ pub struct Output {
 /// Host-side file access that resolves every path beneath the workspace: symlinks are followed inside it only, an
 /// absolute path counts from [`WORKSPACE_DIR`]. Blocking, fast, bounded by `max`.
 pub trait Files: Send + Sync {
-    /// The content up to `max` bytes from `offset`, and the whole length. `NotFound`, or `Input` for a directory or device.
+    /// The content up to `max` bytes from `offset`, and the whole length. `NotFound`, or `Input` for a directory or device. A
+    /// secret's value reads as its name and stars, of the same length and with the same lines.
     fn read(&self, path: &str, offset: u64, max: usize) -> Result<(Bytes, u64), Fault>;
 
     /// Writes the whole file by a temporary file and a rename, keeping the mode of an existing one; makes parent directories.
+    /// `Input` where that would lose a secret's value, which whoever writes has not seen.
     fn write(&self, path: &str, content: &[u8]) -> Result<(), Fault>;
 
     /// The entries of a directory, links not followed, at most 10,000; names that are not UTF-8 are left out. Empty where there is
