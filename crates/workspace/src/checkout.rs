@@ -1,73 +1,64 @@
 //! `checkout`: a throw-away tree of an exact commit for one check run, with protected paths taken from another commit.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use domain::{
     Fault,
     ids::CommitId,
-    ports::workspace::{Checkout, CheckoutRequest},
+    ports::workspace::{CheckoutRequest, Prepared},
 };
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::{
     base::Base,
-    git::{Identity, copy_index, pieces},
+    git::{Identity, pieces},
     home::{Home, make_dir},
     path_of,
-    prepare::{Head, Place, make_dot_git},
+    place::Place,
+    prepare::{Head, Wanted},
     store::{NewCommit, Store},
 };
 
 impl Home {
-    pub fn checkout(&self, request: &CheckoutRequest) -> Result<Checkout, Fault> {
-        let name = &request.name;
+    pub fn checkout(&self, request: &CheckoutRequest) -> Result<Prepared, Fault> {
+        let place = Place::new(self.checkout_root(&request.name)?);
+        self.alone(place.root(), || {
+            let store = self.store(&request.repository.id)?;
+            let commit = match &request.protect {
+                Some((from, globs)) => store.protected(&request.commit, from, globs)?,
+                None => request.commit.clone(),
+            };
+            let wanted = Wanted {
+                base: &store.base_under(&commit)?,
+                commit: &commit,
+                head: Head::Detached(&commit),
+                environment: request.surroundings.environment.as_ref(),
+                confinement: request.surroundings.confinement,
+            };
+            store.lay_out(&place, wanted)
+        })
+    }
+
+    pub fn discard_checkout(&self, name: &str) -> Result<(), Fault> {
+        let root = self.checkout_root(name)?;
+        self.alone(&root, || self.throw_away(&root))
+    }
+
+    fn checkout_root(&self, name: &str) -> Result<PathBuf, Fault> {
         let safe = !name.is_empty()
             && !name.starts_with('.')
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b));
         if !safe {
             return Err(Fault::bug(format!("`{name}` cannot name a checkout")));
         }
-        let place = Place::new(self.checkouts().join(name));
-        self.alone(place.root(), || {
-            // One of this name is what a crash left.
-            self.throw_away(place.root())?;
-            for directory in [place.tree(), place.home(), place.spill()] {
-                make_dir(&directory)?;
-            }
-            let store = self.store(&request.repository.id)?;
-            let commit = match &request.protect {
-                Some((from, globs)) => store.protected(&request.commit, from, globs)?,
-                None => request.commit.clone(),
-            };
-            let base = store.base_under(&commit)?;
-            store.fill(&place, &commit)?;
-            make_dot_git(&place.tree(), &base, Head::Detached(&commit))?;
-            copy_index(&place.index(), &place.tree().join(".git/index"))?;
-            store.lend(&commit, &base, &place.tree().join(".git/objects"))?;
-            Ok(Checkout {
-                root: place.tree(),
-                home: place.home(),
-                readable: vec![base.objects()],
-                spill: place.spill(),
-                lock: place.lock(),
-            })
-        })
-    }
-
-    pub fn discard_checkout(&self, checkout: &Checkout) -> Result<(), Fault> {
-        match checkout.root.parent() {
-            Some(root) if root.parent() == Some(&self.checkouts()) => self.throw_away(root),
-            _ => Err(Fault::bug(format!("{} is not a checkout", checkout.root.display()))),
-        }
+        Ok(self.checkouts().join(name))
     }
 }
 
 impl Store<'_> {
     /// Packs what `commit` has beyond `base` into another object directory.
-    fn lend(&self, commit: &CommitId, base: &Base, objects: &Path) -> Result<(), Fault> {
-        if *commit == base.commit {
-            return Ok(());
-        }
+    pub fn lend(&self, commit: &CommitId, base: &Base, objects: &Path) -> Result<(), Fault> {
+        make_dir(&objects.join("pack"))?;
         let own = self.objects();
         self.git()
             .objects(objects)

@@ -1,7 +1,8 @@
 //! Repositories, workspaces, snapshots, diffs and landing: the only room that runs git.
 //!
-//! The plain rung: a workspace is a directory with a `.git` of its own, filled by git from a store that only the host
-//! writes. Two rules keep a hostile repository or agent harmless:
+//! A workspace lies over immutable layers, made once of what a store holds that only the host writes; or it is a plain directory
+//! with copies, where overlays cannot be mounted. This room mounts nothing: it says what lies over what, and the sandbox shows
+//! it. Two rules keep a hostile repository or agent harmless:
 //!
 //! - Host git runs on the private store. It never takes a git directory, an index or a configuration from a directory that
 //!   an agent can write; such a directory is at most the work tree of a call that lists names.
@@ -12,19 +13,26 @@
 mod base;
 mod branch;
 mod checkout;
+mod collect;
+mod environment;
 mod git;
 mod hand_over;
 mod home;
 mod inspect;
 mod land;
+mod lay;
+mod layer;
+mod place;
 mod port;
 mod prepare;
 mod refs;
 mod resolve;
+mod rung;
 mod snapshot;
 mod source;
 mod stage;
 mod store;
+mod upper;
 mod work_tree;
 
 use std::{
@@ -34,6 +42,7 @@ use std::{
 };
 
 pub use port::{Options, Workspaces};
+pub use rung::Rung;
 
 /// A path as git prints it with `-z`.
 pub(crate) fn path_of(bytes: &[u8]) -> PathBuf {

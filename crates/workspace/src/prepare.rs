@@ -1,73 +1,32 @@
-//! `prepare`: a directory with the files of a commit and a `.git` that knows the base's history.
+//! `prepare`: a workspace with the files of a commit and a `.git` that knows the base's history; over layers in constant time, or
+//! as a plain directory.
 //!
 //! The branch `overnight/T-12` in it points to the base. When a workspace is rebuilt from a snapshot, the snapshot's content
 //! is there as uncommitted changes. An agent may commit, amend or break its `.git` as it likes: a snapshot looks at files only.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsStr, fs, path::Path};
 
 use domain::{
     Fault,
-    ids::{AttemptKey, CommitId},
-    ports::workspace::{Prepared, Repository},
+    environment::EnvironmentId,
+    ids::CommitId,
+    ports::{
+        sandbox::Confinement,
+        workspace::{PrepareRequest, Prepared},
+    },
 };
 
 use crate::{
     base::Base,
     git::{branch_of, copy_index, io_fault, quote},
-    home::{Home, make_dir, remove_tree},
+    home::{Home, make_dir},
+    layer::{LayerName, use_now},
+    place::{Place, Ready},
+    rung::{Rung, lay_over},
     store::{Store, make_git_dir, put},
 };
 
-/// What a workspace or checkout consists of, below its own directory.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    root: PathBuf,
-}
-
-impl Place {
-    pub fn new(root: PathBuf) -> Self {
-        Self { root }
-    }
-
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    pub fn tree(&self) -> PathBuf {
-        self.root.join("tree")
-    }
-
-    pub fn home(&self) -> PathBuf {
-        self.root.join("home")
-    }
-
-    pub fn spill(&self) -> PathBuf {
-        self.root.join("spill")
-    }
-
-    pub fn lock(&self) -> PathBuf {
-        self.root.join("lock")
-    }
-
-    /// The host's own index of the tree: what it held last, with the stat data of the files that git wrote.
-    pub fn index(&self) -> PathBuf {
-        self.root.join("index")
-    }
-
-    /// Names the base; written last, so a tree without it is half made.
-    fn ready(&self) -> PathBuf {
-        self.root.join("ready")
-    }
-
-    pub fn base(&self) -> Option<CommitId> {
-        CommitId::parse(fs::read_to_string(self.ready()).ok()?.trim_end())
-    }
-}
-
-/// Where `HEAD` of a new `.git` points.
+/// Where `HEAD` of a new `.git` points. Its index knows the same commit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Head<'a> {
     /// A branch at this commit.
@@ -75,79 +34,193 @@ pub(crate) enum Head<'a> {
     Detached(&'a CommitId),
 }
 
-impl Home {
-    pub fn prepare(&self, repository: &Repository, key: AttemptKey, commit: &CommitId) -> Result<Prepared, Fault> {
-        let place = Place::new(self.workspace(key));
-        self.alone(place.root(), || {
-            let store = self.store(&repository.id)?;
-            let base = match place.base() {
-                Some(base) => store.base(&base).ok_or_else(|| {
-                    Fault::environment(format!(
-                        "the base store {base} of {key} is gone from {}",
-                        store.root().display()
-                    ))
-                    .hint("restore the home directory from a backup, or reject the task")
-                })?,
-                None => self.build(&store, &place, key, commit)?,
-            };
-            for directory in [place.home(), place.spill()] {
-                make_dir(&directory)?;
-            }
-            Ok(Prepared {
-                root: place.tree(),
-                home: place.home(),
-                readable: vec![base.objects()],
-                spill: place.spill(),
-                lock: place.lock(),
-            })
-        })
-    }
-
-    fn build(&self, store: &Store<'_>, place: &Place, key: AttemptKey, commit: &CommitId) -> Result<Base, Fault> {
-        remove_tree(&place.tree())?;
-        make_dir(&place.tree())?;
-        let base = store.base_under(commit)?;
-        store.fill(place, commit)?;
-        let branch = branch_of(key.task);
-        make_dot_git(&place.tree(), &base, Head::Branch(&branch, &base.commit))?;
-        let index = place.tree().join(".git/index");
-        copy_index(&place.index(), &index)?;
-        if base.commit != *commit {
-            // Entries of the base, with the stat data of files that are the same in both.
-            let call = store.git().work_tree(&place.tree()).index(&index);
-            call.args(["read-tree", "-m", base.commit.as_str()]).run()?;
+impl<'a> Head<'a> {
+    fn commit(self) -> &'a CommitId {
+        match self {
+            Self::Branch(_, commit) | Self::Detached(commit) => commit,
         }
-        put(&place.ready(), format!("{}\n", base.commit).as_bytes())?;
-        Ok(base)
     }
 }
 
+/// How the index of a `.git` is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Index {
+    Whole,
+    /// The big part of it lies with a layer, and stays there whatever git writes.
+    Shared,
+}
+
+/// What a place is to hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub base: &'a Base,
+    /// Whose files; on the base.
+    pub commit: &'a CommitId,
+    pub head: Head<'a>,
+    pub environment: Option<&'a EnvironmentId>,
+    pub confinement: Confinement,
+}
+
+impl Home {
+    pub fn prepare(&self, request: &PrepareRequest) -> Result<Prepared, Fault> {
+        let place = Place::new(self.workspace(request.key));
+        self.alone(place.root(), || {
+            let store = self.store(&request.repository.id)?;
+            let surroundings = &request.surroundings;
+            if let Some(ready) = place.ready()? {
+                return keep(&store, &place, ready, surroundings.confinement);
+            }
+            let base = store.base_under(&request.commit)?;
+            let wanted = Wanted {
+                base: &base,
+                commit: &request.commit,
+                head: Head::Branch(&branch_of(request.key.task), &base.commit),
+                environment: surroundings.environment.as_ref(),
+                confinement: surroundings.confinement,
+            };
+            store.lay_out(&place, wanted)
+        })
+    }
+}
+
+/// A place that is there already.
+fn keep(store: &Store<'_>, place: &Place, ready: Ready, confinement: Confinement) -> Result<Prepared, Fault> {
+    if !ready.is_layered() {
+        return place.prepared(store, &ready);
+    }
+    if confinement == Confinement::Unconfined {
+        return Err(Fault::conflict(format!(
+            "{} is laid out in layers, which plain processes cannot see",
+            place.root().display()
+        ))
+        .hint("go on without `--unconfined`"));
+    }
+    // The layer of a base may have to be made again, and may then lie over others.
+    let mut now = ready.clone();
+    if let Some(base) = store.base(&ready.base) {
+        now.layers.retain(|name| matches!(name, LayerName::Environment(_)));
+        now.layers.extend(store.ensure_layer(&base)?.names());
+        if now != ready {
+            place.set_ready(&now)?;
+        }
+    }
+    place.prepared(store, &now)
+}
+
 impl Store<'_> {
-    /// Writes the files of `commit` into the place's empty tree, and its index.
-    pub fn fill(&self, place: &Place, commit: &CommitId) -> Result<(), Fault> {
-        let index = place.index();
-        for stale in [index.clone(), index.with_extension("lock")] {
-            match fs::remove_file(&stale) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(io_fault("remove", &stale, &error));
-                }
-                _ => {}
+    /// Makes a place from nothing.
+    pub fn lay_out(&self, place: &Place, wanted: Wanted<'_>) -> Result<Prepared, Fault> {
+        // What is there is half made.
+        self.home.throw_away(place.root())?;
+        make_dir(&place.home())?;
+        let layered = self.home.rung == Rung::Overlay && wanted.confinement == Confinement::Confined;
+        let ready = if layered { self.lay_layers(place, wanted)? } else { self.lay_plain(place, wanted)? };
+        place.prepared(self, &ready)
+    }
+
+    fn lay_layers(&self, place: &Place, wanted: Wanted<'_>) -> Result<Ready, Fault> {
+        let layer = self.ensure_layer(wanted.base)?;
+        let mut layers = Vec::new();
+        if let Some(id) = wanted.environment {
+            layers = self.environment_names(id)?;
+            make_dir(&place.home_work())?;
+            use_now(&self.layer_root(&LayerName::Environment(id.clone())));
+        }
+        layers.extend(layer.names());
+        make_dir(&place.work())?;
+        let git_dir = place.upper().join(".git");
+        make_dir(&git_dir)?;
+        set_head(&git_dir, wanted.head)?;
+        let index = git_dir.join("index");
+        // Made now, and so younger than the files of a layer, unless that was made within this second: git looks closer at
+        // files that are as young as their index.
+        fs::copy(layer.index(), &index).map_err(|error| io_fault("write", &index, &error))?;
+        let (base, head) = (&wanted.base.commit, wanted.head.commit());
+        if wanted.commit != base {
+            self.lay(&place.upper(), base, wanted.commit)?;
+        }
+        if head != base {
+            // The layer's own git directory, as it knows where the big part of the index is.
+            let git = self.git_program().at(&layer.tree().join(".git")).objects(&self.objects());
+            git.index(&index).args(["read-tree", "-m", head.as_str()]).run()?;
+            self.lend(head, wanted.base, &git_dir.join("objects"))?;
+        }
+        let ready = self.ready_of(wanted, layers);
+        self.home.while_layers_stay(|| self.stack(&ready.layers).and_then(|_| place.set_ready(&ready)))?;
+        Ok(ready)
+    }
+
+    fn lay_plain(&self, place: &Place, wanted: Wanted<'_>) -> Result<Ready, Fault> {
+        let (tree, commit, head) = (place.tree(), wanted.commit, wanted.head.commit());
+        make_dir(&tree)?;
+        let call = || self.git().work_tree(&tree).index(&place.index());
+        if wanted.environment.is_none() && self.home.rung != Rung::Reflink {
+            call().args(["read-tree", "-m", "-u", commit.as_str()]).run()?;
+        } else {
+            self.copy_layers(place, wanted)?;
+            call().args(["update-index", "-q", "--refresh"]).run()?;
+            if *commit != wanted.base.commit {
+                call().args(["read-tree", "--reset", "-u", commit.as_str()]).run()?;
             }
         }
-        self.git().work_tree(&place.tree()).index(&index).args(["read-tree", "-m", "-u", commit.as_str()]).run()?;
-        Ok(())
+        make_dot_git(&tree, wanted.base, wanted.head, Index::Whole)?;
+        let index = tree.join(".git/index");
+        copy_index(&place.index(), &index)?;
+        if head != commit {
+            // Entries of the head, with the stat data of files that are the same in both.
+            self.git().work_tree(&tree).index(&index).args(["read-tree", "-m", head.as_str()]).run()?;
+        }
+        if *head != wanted.base.commit {
+            self.lend(head, wanted.base, &tree.join(".git/objects"))?;
+        }
+        let ready = self.ready_of(wanted, Vec::new());
+        place.set_ready(&ready)?;
+        Ok(ready)
+    }
+
+    /// The files of the base and of the environment with their own times: what was built of them is known to be up to date.
+    fn copy_layers(&self, place: &Place, wanted: Wanted<'_>) -> Result<(), Fault> {
+        let layer = self.ensure_layer(wanted.base)?;
+        let mut names = layer.names();
+        if let Some(id) = wanted.environment {
+            names.splice(0..0, self.environment_names(id)?);
+        }
+        let under = self.stack(&names)?;
+        let git = OsStr::new(".git");
+        let (base, environment) = (layer.names().len(), under.homes.len());
+        // The lowest first; what an environment holds, the base does not.
+        for from in under.trees[environment..].iter().rev().take(base).chain(under.trees[..environment].iter().rev()) {
+            lay_over(from, &place.tree(), git)?;
+        }
+        for from in under.homes.iter().rev() {
+            lay_over(from, &place.home(), OsStr::new(""))?;
+        }
+        copy_index(&layer.whole_index()?, &place.index())
+    }
+
+    fn ready_of(&self, wanted: Wanted<'_>, layers: Vec<LayerName>) -> Ready {
+        Ready {
+            repository: Some(self.id()),
+            base: wanted.base.commit.clone(),
+            environment: wanted.environment.cloned(),
+            layers,
+        }
     }
 }
 
 /// A `.git` directory that borrows the base's objects and runs nothing on its own.
-pub(crate) fn make_dot_git(tree: &Path, base: &Base, head: Head<'_>) -> Result<(), Fault> {
+pub(crate) fn make_dot_git(tree: &Path, base: &Base, head: Head<'_>, index: Index) -> Result<(), Fault> {
     let git_dir = tree.join(".git");
-    make_git_dir(
-        &git_dir,
-        &base.commit,
-        "\tbare = false\n\tlogallrefupdates = true\n[user]\n\tname = Overnight\n\temail = overnight@localhost\n[gc]\n\tauto = \
-         0\n[maintenance]\n\tauto = false\n",
-    )?;
+    let shared = match index {
+        Index::Whole => "",
+        Index::Shared => "[splitIndex]\n\tmaxPercentChange = 100\n\tsharedIndexExpire = never\n",
+    };
+    let split = if index == Index::Shared { "\tsplitIndex = true\n" } else { "" };
+    let core = format!(
+        "\tbare = false\n\tlogallrefupdates = true\n{split}[user]\n\tname = Overnight\n\temail = overnight@localhost\n[gc]\n\tauto = \
+         0\n[maintenance]\n\tauto = false\n{shared}"
+    );
+    make_git_dir(&git_dir, &base.commit, &core)?;
     let mut borrowed = quote(&base.objects());
     borrowed.push(b'\n');
     put(&git_dir.join("objects/info/alternates"), &borrowed)?;
@@ -155,13 +228,15 @@ pub(crate) fn make_dot_git(tree: &Path, base: &Base, head: Head<'_>) -> Result<(
         let to = git_dir.join("shallow");
         fs::copy(&shallow, &to).map_err(|error| io_fault("write", &to, &error))?;
     }
+    set_head(&git_dir, head)
+}
+
+fn set_head(git_dir: &Path, head: Head<'_>) -> Result<(), Fault> {
     match head {
         Head::Branch(name, commit) => {
-            let path = git_dir.join("refs/heads").join(name);
-            if let Some(parent) = path.parent() {
-                make_dir(parent)?;
-            }
-            put(&path, format!("{commit}\n").as_bytes())?;
+            // As `git pack-refs` leaves it: one file instead of three directories and one.
+            let packed = format!("# pack-refs with: peeled fully-peeled sorted \n{commit} refs/heads/{name}\n");
+            put(&git_dir.join("packed-refs"), packed.as_bytes())?;
             put(&git_dir.join("HEAD"), format!("ref: refs/heads/{name}\n").as_bytes())
         }
         Head::Detached(commit) => put(&git_dir.join("HEAD"), format!("{commit}\n").as_bytes()),
