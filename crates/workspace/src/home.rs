@@ -3,8 +3,11 @@
 //! ```text
 //! repositories/<id>/private.git          every object and every `refs/overnight/…`; the host's only
 //! repositories/<id>/bases/<commit>/      a base store: objects of one base's history, and what is told of it
-//! workspaces/T-12.1/{tree,home,spill,…}  one attempt
-//! checkouts/<name>/{tree,home,spill,…}   one check run
+//! repositories/<id>/layers/…             what lies under workspaces
+//! repositories/<id>/raised/<id>/         an environment that is being built
+//! repositories/<id>/path                 where the user's repository is
+//! workspaces/T-12.1/{upper,home,…}       one attempt
+//! checkouts/<name>/{upper,home,…}        one check run
 //! trash/                                 renamed here, then removed in the background
 //! ```
 
@@ -14,7 +17,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -28,32 +31,65 @@ use domain::{
 
 use crate::{
     git::{Git, io_fault},
+    layer::{is_doubtful, settle},
+    port::Options,
+    rung::Rung,
     store::Store,
 };
 
 /// How names of things that are not finished begin.
 const TEMPORARY: &str = "tmp-";
+/// The bound for layers where nobody gives one; a tenth of the file system where that is less.
+const LAYERS_BYTES: u64 = 10 << 30;
+
+/// What can be done in the background.
+#[derive(Debug)]
+pub(crate) enum Chore {
+    /// Remove a directory and everything in it.
+    Remove(PathBuf),
+    /// See to it that a new layer is on disk.
+    Settle(PathBuf),
+    /// Remove layers beyond the bound.
+    Collect,
+}
 
 #[derive(Debug)]
 pub(crate) struct Home {
     root: PathBuf,
     pub git: Git,
+    pub rung: Rung,
+    /// What layers may hold on disk.
+    pub layers_bytes: u64,
+    /// Held to write by the one who removes layers.
+    layers: RwLock<()>,
     locks: Mutex<HashMap<PathBuf, Weak<Mutex<()>>>>,
     /// When, in nanoseconds: tells this life's temporary names from those of others.
     opened: u128,
     unique: AtomicU64,
-    graves: mpsc::Sender<PathBuf>,
+    chores: mpsc::Sender<Chore>,
 }
 
 impl Home {
-    pub fn open(root: &Path, git: Git) -> Result<Self, Fault> {
-        make_dir(root)?;
-        let root = fs::canonicalize(root).map_err(|error| io_fault("open", root, &error))?;
+    pub fn open(options: &Options, git: Git) -> Result<Arc<Self>, Fault> {
+        make_dir(&options.home)?;
+        let root = fs::canonicalize(&options.home).map_err(|error| io_fault("open", &options.home, &error))?;
         let opened = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let home = Self { root, git, locks: Mutex::default(), opened, unique: AtomicU64::new(0), graves: janitor()? };
+        let (chores, inbox) = mpsc::channel();
+        let home = Arc::new(Self {
+            git,
+            rung: options.rung,
+            layers_bytes: options.layers_bytes.unwrap_or_else(|| default_bound(&root)),
+            layers: RwLock::default(),
+            locks: Mutex::default(),
+            opened,
+            unique: AtomicU64::new(0),
+            chores,
+            root,
+        });
         for name in ["repositories", "workspaces", "checkouts", "trash"] {
             make_dir(&home.root.join(name))?;
         }
+        janitor(Arc::downgrade(&home), inbox)?;
         Ok(home)
     }
 
@@ -65,7 +101,7 @@ impl Home {
         if !safe {
             return Err(Fault::bug(format!("`{}` is not a repository id", id.0)));
         }
-        Ok(Store::new(self, self.root.join("repositories").join(&id.0)))
+        Ok(Store::new(self, self.repositories().join(&id.0)))
     }
 
     pub fn workspace(&self, key: AttemptKey) -> PathBuf {
@@ -80,9 +116,25 @@ impl Home {
         self.root.join("checkouts")
     }
 
-    fn bury(&self, grave: PathBuf) {
+    pub fn repositories(&self) -> PathBuf {
+        self.root.join("repositories")
+    }
+
+    pub fn later(&self, chore: Chore) {
         // The thread ends with this value only, so there is always someone who receives.
-        let _ = self.graves.send(grave);
+        let _ = self.chores.send(chore);
+    }
+
+    /// Does `work`, and no layer goes meanwhile.
+    pub fn while_layers_stay<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _held = self.layers.read().unwrap_or_else(PoisonError::into_inner);
+        work()
+    }
+
+    /// Does `work`, which may remove layers that no place names.
+    pub fn while_layers_go<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _held = self.layers.write().unwrap_or_else(PoisonError::into_inner);
+        work()
     }
 
     /// A new name below `parent`, taken by no other call and by no earlier life of the daemon.
@@ -116,7 +168,7 @@ impl Home {
         let grave = self.unique(&trash);
         match fs::rename(path, &grave) {
             Ok(()) => {
-                self.bury(grave);
+                self.later(Chore::Remove(grave));
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -124,27 +176,38 @@ impl Home {
         }
     }
 
-    /// What an earlier life of the daemon left: its trash, what it was about to make, and its checkouts, which no check run
-    /// reads any more.
+    /// What an earlier life of the daemon left: its trash, what it was about to make, layers that may not have got to the disk,
+    /// half-built environments, and checkouts, which no check run reads any more.
     pub fn sweep(&self) -> Result<(), Fault> {
-        for repository in read_dir(&self.root.join("repositories"))? {
-            let bases = repository.join("bases");
-            let bases = if bases.is_dir() { read_dir(&bases)? } else { Vec::new() };
-            for entry in read_dir(&repository)?.into_iter().chain(bases) {
-                let name = entry.file_name().unwrap_or_default();
-                if name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
-                    self.throw_away(&entry)?;
+        for repository in read_dir(&self.repositories())? {
+            let layers = repository.join("layers/base");
+            for parent in [&repository, &repository.join("bases"), &layers, &repository.join("layers/environment")] {
+                for entry in if parent.is_dir() { read_dir(parent)? } else { Vec::new() } {
+                    let name = entry.file_name().unwrap_or_default();
+                    let half_made = name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes());
+                    if half_made || *parent == layers && is_doubtful(&entry) {
+                        self.throw_away(&entry)?;
+                    } else if *parent == layers {
+                        self.later(Chore::Settle(entry));
+                    }
                 }
             }
+            self.throw_away(&repository.join("raised"))?;
         }
         for entry in read_dir(&self.root.join("trash"))? {
-            self.bury(entry);
+            self.later(Chore::Remove(entry));
         }
         for entry in read_dir(&self.checkouts())? {
             self.throw_away(&entry)?;
         }
+        self.later(Chore::Collect);
         Ok(())
     }
+}
+
+fn default_bound(root: &Path) -> u64 {
+    let whole = rustix::fs::statvfs(root).map_or(u64::MAX, |stat| stat.f_blocks.saturating_mul(stat.f_frsize));
+    LAYERS_BYTES.min(whole / 10)
 }
 
 /// Paths of the entries of a directory.
@@ -189,18 +252,22 @@ fn unlock(path: &Path) {
     }
 }
 
-/// One thread that removes what it is sent, for as long as someone can send.
-fn janitor() -> Result<mpsc::Sender<PathBuf>, Fault> {
-    let (sender, graves) = mpsc::channel::<PathBuf>();
+/// One thread that does what it is sent, for as long as someone can send.
+fn janitor(home: Weak<Home>, inbox: mpsc::Receiver<Chore>) -> Result<(), Fault> {
+    let work = move |chore| match chore {
+        Chore::Remove(grave) => remove_tree(&grave),
+        Chore::Settle(layer) => settle(&layer).and_then(|()| home.upgrade().map_or(Ok(()), |home| home.collect())),
+        Chore::Collect => home.upgrade().map_or(Ok(()), |home| home.collect()),
+    };
     std::thread::Builder::new()
-        .name("trash".to_owned())
+        .name("janitor".to_owned())
         .spawn(move || {
-            for grave in graves {
-                if let Err(fault) = remove_tree(&grave) {
-                    tracing::warn!(%fault, "left in the trash until the next start");
+            for chore in inbox {
+                if let Err(fault) = work(chore) {
+                    tracing::warn!(%fault, "left until the next start");
                 }
             }
         })
         .map_err(|error| Fault::environment(format!("cannot start a thread: {error}")))?;
-    Ok(sender)
+    Ok(())
 }

@@ -81,7 +81,7 @@ impl BaseLayer {
     }
 
     /// The same index in one file.
-    fn whole_index(&self) -> Result<PathBuf, Fault> {
+    pub fn whole_index(&self) -> Result<PathBuf, Fault> {
         let directory = self.root.join("index");
         let files = read_dir(&directory)?;
         files.into_iter().next().ok_or_else(|| Fault::bug(format!("{} is empty", directory.display())))
@@ -304,8 +304,11 @@ pub(crate) fn is_doubtful(root: &Path) -> bool {
     !root.join("durable").exists() && !matches!(about::<AboutBase>(root), Ok(Some(about)) if about.boot == boot())
 }
 
-/// Makes sure that a layer is on disk, and notes so.
+/// Makes sure that a layer is on disk, and notes so. One that is gone by now need not be.
 pub(crate) fn settle(root: &Path) -> Result<(), Fault> {
+    if !root.is_dir() {
+        return Ok(());
+    }
     let bytes = disk_bytes(root)?;
     let sync = || -> io::Result<()> { Ok(rustix::fs::syncfs(File::open(root)?)?) };
     sync().map_err(|error| io_fault("sync", root, &error))?;

@@ -5,24 +5,29 @@ use std::{path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use domain::{
     Fault,
+    environment::EnvironmentId,
     ids::{AttemptKey, CommitId, TaskId},
     ports::{
         BoxFuture,
         workspace::{
-            ChangedPath, Checkout, CheckoutRequest, LandRequest, Landing, Origin, Prepared, Repository, ResolveRequest,
-            Snapshot, SnapshotRequest, Workspaces as Port,
+            ChangedPath, CheckoutRequest, DiskUse, EnvironmentLayer, LandRequest, Landing, Origin, PrepareRequest, Prepared,
+            RaiseRequest, Repository, ResolveRequest, Snapshot, SnapshotRequest, Workspaces as Port,
         },
     },
 };
 use tokio::sync::Semaphore;
 
-use crate::{git::Git, home::Home, store::Store};
+use crate::{git::Git, home::Home, rung::Rung, store::Store};
 
 /// How this room is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// `$OVERNIGHT_HOME`; made if absent. One process at a time may have it.
     pub home: PathBuf,
+    /// What the machine was found to be able to, for confined processes. Plain ones get copies.
+    pub rung: Rung,
+    /// What layers may hold on disk, in bytes. `None`: 10 GiB, or a tenth of the file system where that is less.
+    pub layers_bytes: Option<u64>,
 }
 
 /// The implementation of the port. One per home.
@@ -36,11 +41,11 @@ impl Workspaces {
     /// Finds git and sweeps what an earlier life left. `Environment`: no git, one older than 2.38, or a home that cannot be
     /// written; the hint says what to do.
     pub fn open(options: Options) -> Result<Arc<Self>, Fault> {
-        let home = Home::open(&options.home, Git::find()?)?;
+        let home = Home::open(&options, Git::find()?)?;
         home.sweep()?;
         // A job is mostly one git process at a time; a few more than cores cover those that wait for the disk.
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Ok(Arc::new(Self { home: Arc::new(home), jobs: Arc::new(Semaphore::new(2 * cores + 2)) }))
+        Ok(Arc::new(Self { home, jobs: Arc::new(Semaphore::new(2 * cores + 2)) }))
     }
 
     /// Runs a job to its end, even where the caller stops waiting: an effect is not left half done without need.
@@ -77,13 +82,8 @@ impl Port for Workspaces {
         self.run(Home::scratch)
     }
 
-    fn prepare(
-        &self,
-        repository: Repository,
-        key: AttemptKey,
-        commit: CommitId,
-    ) -> BoxFuture<'_, Result<Prepared, Fault>> {
-        self.run(move |home| home.prepare(&repository, key, &commit))
+    fn prepare(&self, request: PrepareRequest) -> BoxFuture<'_, Result<Prepared, Fault>> {
+        self.run(move |home| home.prepare(&request))
     }
 
     fn snapshot(&self, request: SnapshotRequest) -> BoxFuture<'_, Result<Snapshot, Fault>> {
@@ -99,16 +99,45 @@ impl Port for Workspaces {
         self.run(move |home| home.release(&repository, key, snapshot.as_ref()))
     }
 
-    fn checkout(&self, request: CheckoutRequest) -> BoxFuture<'_, Result<Checkout, Fault>> {
+    fn checkout(&self, request: CheckoutRequest) -> BoxFuture<'_, Result<Prepared, Fault>> {
         self.run(move |home| home.checkout(&request))
     }
 
-    fn discard_checkout(&self, checkout: Checkout) -> BoxFuture<'_, ()> {
+    fn discard_checkout(&self, name: String) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if let Err(fault) = self.run(move |home| home.discard_checkout(&checkout)).await {
+            if let Err(fault) = self.run(move |home| home.discard_checkout(&name)).await {
                 tracing::warn!(%fault, "a checkout stays until the next start");
             }
         })
+    }
+
+    fn raise(&self, request: RaiseRequest) -> BoxFuture<'_, Result<Prepared, Fault>> {
+        self.run(move |home| home.raise(&request))
+    }
+
+    fn freeze(
+        &self,
+        repository: Repository,
+        id: EnvironmentId,
+        about: String,
+    ) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        self.run(move |home| home.freeze(&repository, &id, about))
+    }
+
+    fn remove_environment(&self, repository: Repository, id: EnvironmentId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.run(move |home| home.remove_environment(&repository, &id))
+    }
+
+    fn environments(&self, repository: Repository) -> BoxFuture<'_, Result<Vec<EnvironmentLayer>, Fault>> {
+        self.run(move |home| home.environments(&repository))
+    }
+
+    fn serves(&self, repository: Repository, id: EnvironmentId, base: CommitId) -> BoxFuture<'_, Result<bool, Fault>> {
+        self.run(move |home| home.serves(&repository, &id, &base))
+    }
+
+    fn disk_use(&self) -> BoxFuture<'_, Result<DiskUse, Fault>> {
+        self.run(Home::disk_use)
     }
 
     fn diff(&self, repository: Repository, from: CommitId, to: CommitId) -> BoxFuture<'_, Result<Bytes, Fault>> {

@@ -31,6 +31,7 @@ impl Home {
         let store = self.store(&repository.id)?;
         let objects = Objects { directory: source.objects(), shallow: source.shallow() };
         let base = store.ensure_base(&names.base, &objects)?;
+        store.set_named(&repository.path)?;
         let mut notes = base.about()?.notes;
         notes.extend(names.note);
         let base = match request.wip {
@@ -57,6 +58,7 @@ impl Home {
         })?;
         store.ensure_base(&base, &Objects { directory: store.objects(), shallow: None })?;
         let path = store.git_dir();
+        store.set_named(&path)?;
         Ok(Origin { repository: Repository { id, path }, base, target: None, notes: Vec::new() })
     }
 

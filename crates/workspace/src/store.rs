@@ -9,7 +9,7 @@ use std::{
 
 use domain::{
     Fault,
-    ids::{AttemptKey, CommitId, TaskId, TurnNo},
+    ids::{AttemptKey, CommitId, RepositoryId, TaskId, TurnNo},
 };
 
 use crate::{
@@ -43,6 +43,32 @@ impl<'a> Store<'a> {
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    pub fn id(&self) -> RepositoryId {
+        RepositoryId(self.root.file_name().unwrap_or_default().to_string_lossy().into_owned())
+    }
+
+    /// Holds where the user's repository is; written each time somebody starts from it.
+    pub fn named(&self) -> PathBuf {
+        self.root.join("path")
+    }
+
+    pub fn set_named(&self, repository: &Path) -> Result<(), Fault> {
+        put(&self.named(), repository.as_os_str().as_encoded_bytes())
+    }
+
+    /// Whether the user's repository is still where it was. `true` where nobody knows.
+    pub fn is_wanted(&self) -> bool {
+        fs::read(self.named()).map_or(true, |path| crate::path_of(&path).exists())
+    }
+
+    /// Whether a task has a snapshot here.
+    pub fn has_task_refs(&self) -> Result<bool, Fault> {
+        let refs = self.git_dir().join("refs/overnight");
+        let names = if refs.is_dir() { read_dir(&refs)? } else { Vec::new() };
+        let ours = |path: &PathBuf| path.ends_with("base") || path.ends_with("handed-over");
+        Ok(names.iter().any(|path| !ours(path)))
     }
 
     /// A call on the private store.
