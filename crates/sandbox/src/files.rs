@@ -8,72 +8,161 @@ use std::{
         unix::fs::MetadataExt,
     },
     path::{Component, Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use domain::{
     Fault,
-    ports::sandbox::{self, WORKSPACE_DIR},
+    ports::sandbox::{self, Entry, EntryKind, WORKSPACE_DIR},
 };
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, RawMode, ResolveFlags, fchmod, mkdirat, openat, openat2, renameat, unlinkat},
+    fs::{
+        AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags, Stat, fchmod, mkdirat, openat, openat2, renameat,
+        statat, unlinkat,
+    },
     io::Errno,
 };
 
-/// Every call opens the root anew: a sandbox that is not asked for files holds no descriptor.
-#[derive(Debug)]
+/// What is told of one directory.
+const MOST_ENTRIES: usize = 10_000;
+
+/// Works on a descriptor of the workspace, which a confined sandbox's keeper opens in its own namespace and lends: this shows
+/// what commands see. While there is none, every call is refused.
+#[derive(Debug, Default)]
 pub struct Files {
-    root: PathBuf,
+    root: RwLock<Option<OwnedFd>>,
 }
 
 impl Files {
-    pub fn new(root: PathBuf) -> Self {
-        Self { root }
+    pub fn lend(&self, root: OwnedFd) {
+        *self.root.write().unwrap_or_else(PoisonError::into_inner) = Some(root);
+    }
+
+    /// For plain processes: their workspace as the host has it.
+    pub fn open(&self, root: &Path) -> Result<(), Fault> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, root, flags, Mode::empty())
+            .map_err(|errno| Fault::environment(format!("cannot open the workspace {}: {errno}", root.display())))?;
+        self.lend(root);
+        Ok(())
+    }
+
+    /// Closes the descriptor, once calls that are under way are done: nothing of the daemon's holds the workspace then.
+    pub fn withdraw(&self) {
+        *self.root.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn at_root<T>(&self, act: impl FnOnce(&OwnedFd) -> Result<T, Fault>) -> Result<T, Fault> {
+        match &*self.root.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(root) => act(root),
+            None => Err(Fault::transient("the sandbox of these files was killed")),
+        }
     }
 }
 
 impl sandbox::Files for Files {
     fn read(&self, path: &str, offset: u64, max: usize) -> Result<(Bytes, u64), Fault> {
-        let relative = relative(path)?;
-        let told = |error| refuse(path, "read", error);
-        // Not blocking: a FIFO without a writer would keep the daemon waiting.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let root = open_root(&self.root).map_err(told)?;
-        let mut file = File::from(open_beneath(&root, relative, flags).map_err(told)?);
-        let metadata = file.metadata().map_err(told)?;
-        if !metadata.is_file() {
-            return Err(not_a_file(path));
-        }
-        let length = metadata.len();
-        let wanted = usize::try_from(length.saturating_sub(offset)).map_or(max, |left| left.min(max));
-        let mut content = Vec::with_capacity(wanted);
-        file.seek(SeekFrom::Start(offset)).map_err(told)?;
-        file.take(wanted as u64).read_to_end(&mut content).map_err(told)?;
-        Ok((content.into(), length))
+        self.at_root(|root| read(root, path, offset, max))
     }
 
     fn write(&self, path: &str, content: &[u8]) -> Result<(), Fault> {
-        let relative = relative(path)?;
-        if relative.file_name().is_none() {
-            return Err(not_a_file(path));
-        }
-        let told = |error| refuse(path, "write", error);
-        let root = open_root(&self.root).map_err(told)?;
-        let place = match open_beneath(&root, relative, OFlags::PATH) {
-            Ok(existing) => {
-                let metadata = File::from(existing.try_clone().map_err(told)?).metadata().map_err(told)?;
-                if !metadata.is_file() {
-                    return Err(not_a_file(path));
-                }
-                behind_links(&root, &existing).map(|(parent, name)| (parent, name, Some(metadata.mode())))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make_parent(&root, relative),
-            Err(error) => Err(error),
-        };
-        let (parent, name, mode) = place.map_err(told)?;
-        replace(&parent, &name, content, mode).map_err(told)
+        self.at_root(|root| write(root, path, content))
     }
+
+    fn list(&self, directory: &str) -> Result<Vec<Entry>, Fault> {
+        self.at_root(|root| list(root, directory))
+    }
+}
+
+fn read(root: &OwnedFd, path: &str, offset: u64, max: usize) -> Result<(Bytes, u64), Fault> {
+    let relative = relative(path)?;
+    let told = |error| refuse(path, "read", error);
+    // Not blocking: a FIFO without a writer would keep the daemon waiting.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut file = File::from(open_beneath(root, relative, flags).map_err(told)?);
+    let metadata = file.metadata().map_err(told)?;
+    if !metadata.is_file() {
+        return Err(not_a_file(path));
+    }
+    let length = metadata.len();
+    let wanted = usize::try_from(length.saturating_sub(offset)).map_or(max, |left| left.min(max));
+    let mut content = Vec::with_capacity(wanted);
+    file.seek(SeekFrom::Start(offset)).map_err(told)?;
+    file.take(wanted as u64).read_to_end(&mut content).map_err(told)?;
+    Ok((content.into(), length))
+}
+
+fn write(root: &OwnedFd, path: &str, content: &[u8]) -> Result<(), Fault> {
+    let relative = relative(path)?;
+    if relative.file_name().is_none() {
+        return Err(not_a_file(path));
+    }
+    let told = |error| refuse(path, "write", error);
+    let place = match open_beneath(root, relative, OFlags::PATH) {
+        Ok(existing) => {
+            let metadata = File::from(existing.try_clone().map_err(told)?).metadata().map_err(told)?;
+            if !metadata.is_file() {
+                return Err(not_a_file(path));
+            }
+            behind_links(root, &existing).map(|(parent, name)| (parent, name, Some(metadata.mode())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_parent(root, relative),
+        Err(error) => Err(error),
+    };
+    let (parent, name, mode) = place.map_err(told)?;
+    replace(&parent, &name, content, mode).map_err(told)
+}
+
+fn list(root: &OwnedFd, path: &str) -> Result<Vec<Entry>, Fault> {
+    let relative = relative(path)?;
+    let told = |error| refuse(path, "list", error);
+    let directory = match open_beneath(root, relative, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened.map_err(told)?,
+    };
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(&directory).map_err(|errno| told(errno.into()))? {
+        let entry = entry.map_err(|errno| told(errno.into()))?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if matches!(name, "." | "..") {
+            continue;
+        }
+        let stat = match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // It was removed meanwhile.
+            Err(Errno::NOENT) => continue,
+            stat => stat.map_err(|errno| told(errno.into()))?,
+        };
+        entries.push(Entry {
+            name: name.to_owned(),
+            kind: match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => EntryKind::File,
+                FileType::Directory => EntryKind::Directory,
+                _ => EntryKind::Other,
+            },
+            bytes: u64::try_from(stat.st_size).unwrap_or_default(),
+            modified: modified(&stat),
+        });
+        if entries.len() == MOST_ENTRIES {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
+fn modified(stat: &Stat) -> SystemTime {
+    let since = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
+    let whole = match stat.st_mtime {
+        before @ ..0 => SystemTime::UNIX_EPOCH.checked_sub(since(before)),
+        after => SystemTime::UNIX_EPOCH.checked_add(since(after)),
+    };
+    let nanoseconds = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or_default());
+    // A command can set any time; one that the clock cannot tell is none.
+    whole.and_then(|whole| whole.checked_add(nanoseconds)).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// The path from the workspace's root.
@@ -106,12 +195,6 @@ fn refuse(path: &str, verb: &str, error: io::Error) -> Fault {
 
 fn not_a_file(path: &str) -> Fault {
     Fault::input(format!("{path} is not a regular file"))
-}
-
-fn open_root(root: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // The caller made the workspace; its absence is not the agent's mistake, but reads the same.
-    Ok(openat(CWD, root, flags, Mode::empty())?)
 }
 
 /// Links are followed as if the workspace were the whole file system.

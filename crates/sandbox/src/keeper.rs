@@ -7,8 +7,10 @@ use std::{
     process::exit,
 };
 
+use domain::ports::sandbox::WORKSPACE_DIR;
 use rustix::{
     event::{PollFd, PollFlags, poll},
+    fs::{Mode, OFlags},
     io::Errno,
     net::{RecvFlags, SendFlags},
     process::{DumpableBehavior, WaitOptions},
@@ -66,13 +68,15 @@ pub struct Ordered {
     pub spec: OwnedFd,
     /// What bounds its control group.
     pub bounds: u32,
+    /// The one that bounds its memory.
+    pub group: Option<OwnedFd>,
 }
 
 /// Is the keeper until the daemon is gone or lets go of `link`.
 pub fn run(identity: Identity, ordered: Ordered) -> ! {
-    let Ordered { link, lock, spec, bounds } = ordered;
-    let keeper = match prepare(identity, lock, &spec) {
-        Ok(keeper) => keeper,
+    let Ordered { link, lock, spec, bounds, group } = ordered;
+    let (keeper, lent) = match prepare(identity, lock, &spec) {
+        Ok(prepared) => prepared,
         Err(Failure { stage, mount, error }) => {
             let errno = error.raw_os_error().unwrap_or_default();
             drop(wire::send(&link, &Report::Failed { stage, errno, mount }.encode(), &[], SendFlags::empty()));
@@ -82,19 +86,24 @@ pub fn run(identity: Identity, ordered: Ordered) -> ! {
     drop(spec);
     let walls = bounds | keeper.walls();
     // Where the daemon is gone already, serving ends at once.
-    drop(wire::send(&link, &Report::Ready(walls).encode(), &[], SendFlags::empty()));
+    let fds: Vec<_> = lent.iter().chain(&group).map(AsFd::as_fd).collect();
+    drop(wire::send(&link, &Report::Ready(walls).encode(), &fds, SendFlags::empty()));
+    drop((lent, group));
     serve(keeper, link)
 }
 
-fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<Keeper, Failure> {
+/// Also what the daemon is lent: the workspace of a confined sandbox and its listening sockets.
+fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<(Keeper, Vec<OwnedFd>), Failure> {
     let bytes = wire::read_memory_file(spec).map_err(at(wire::START))?;
     let spec = KeeperSpec::decode(&bytes).ok_or_else(|| at(wire::START)(io::ErrorKind::InvalidData.into()))?;
     rustix::thread::set_name(c"overnight-keep").map_err(|error| at(wire::START)(error.into()))?;
     // While the host's /proc is still there to tell this process's number on the host.
     lock::write_holder(&lock).map_err(at(wire::START))?;
+    let mut lent = Vec::new();
     let (scope, rules) = match &spec.view {
         Some(view) => {
             map_user(identity).map_err(at(wire::USER_MAP))?;
+            let listeners = network::set_up(&spec.ports).map_err(at(wire::NETWORK))?;
             limit_processes(identity, spec.limits.processes).map_err(at(wire::PRIVILEGES))?;
             // No user namespace below this one: it is how a process without privileges would reach the kernel's mount code.
             // A kernel without this switch (or a read-only /proc/sys) leaves that door as it is on the host.
@@ -105,6 +114,10 @@ fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<Keeper, 
                 error,
             })?;
             root::enter(&new).map_err(at(wire::ENTER_ROOT))?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let workspace = rustix::fs::open(WORKSPACE_DIR, flags, Mode::empty());
+            lent.push(workspace.map_err(|errno| at(wire::ENTER_ROOT)(errno.into()))?);
+            lent.extend(listeners);
             give_up_privileges().map_err(|error| at(wire::PRIVILEGES)(error.into()))?;
             (Scope::Namespace, landlock::rules().map_err(at(wire::PRIVILEGES))?)
         }
@@ -115,7 +128,7 @@ fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<Keeper, 
         }
     };
     let signals = sys::signal_fd().map_err(at(wire::START))?;
-    Ok(Keeper { spec, scope, signals, rules, lock })
+    Ok((Keeper { spec, scope, signals, rules, lock }, lent))
 }
 
 /// Maps the daemon's user to itself: files of the workspace keep their owner, and git's index stays warm.
@@ -183,8 +196,8 @@ fn serve(keeper: Keeper, link: OwnedFd) -> ! {
             };
             let Some(request) = Request::decode(&packet[..length]) else { break };
             match request {
-                Request::Run => {
-                    let Some(order) = init::Order::new(fds) else { break };
+                Request::Run | Request::RunOnTerminal { .. } => {
+                    let Some(order) = init::Order::new(request, fds) else { break };
                     if let Forked::Child = fork(&keeper, &order) {
                         drop(link);
                         init::run(&keeper, order)

@@ -10,10 +10,12 @@
 //!
 //! Memory, processes and processor time of a sandbox are bounded by control groups (`groups`) where the machine lends them.
 //!
+//! The network of a confined sandbox is its own loopback (`network`): sockets made in it are passed to the daemon, which serves
+//! and reaches them. A workspace of layers is an overlay that the keeper mounts (`overlay`); the daemon reads and writes it through
+//! a descriptor of it.
+//!
 //! Confined commands cannot make the system calls that no build needs (`syscalls`), and cannot write elsewhere even where a mount
 //! would let them (`landlock`).
-//!
-//! Not walled off yet: the network (commands share the host's).
 
 mod capture;
 mod files;
@@ -23,16 +25,22 @@ mod keeper;
 mod landlock;
 mod link;
 mod lock;
+mod masked;
 mod network;
 mod order;
+mod overlay;
 mod probe;
 mod process;
+mod quota;
 mod root;
+mod running;
 mod sandbox;
 mod sandboxes;
 mod sys;
 mod syscalls;
+mod terminal;
 mod tree;
+mod usage;
 mod view;
 mod wire;
 mod zygote;

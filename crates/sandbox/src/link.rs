@@ -31,10 +31,15 @@ impl Link {
 
     /// `None` once the other end is gone. A safe point to be canceled at.
     pub async fn report(&self) -> Option<Report> {
+        self.receive().await.map(|(report, _)| report)
+    }
+
+    /// A report with the descriptors that come with it. As [`Self::report`].
+    pub async fn receive(&self) -> Option<(Report, Vec<OwnedFd>)> {
         let receive = |socket: &OwnedFd| {
             let mut packet = [0; 8];
-            let (length, _) = wire::receive(socket, &mut packet, RecvFlags::DONTWAIT)?;
-            Ok(Report::decode(&packet[..length]))
+            let (length, fds) = wire::receive(socket, &mut packet, RecvFlags::DONTWAIT)?;
+            Ok(Report::decode(&packet[..length]).map(|report| (report, fds)))
         };
         self.0.async_io(Interest::READABLE, receive).await.ok().flatten()
     }

@@ -7,19 +7,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use domain::ports::sandbox::Layers;
+
 /// What one sandbox's keeper is told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeeperSpec {
     /// The mounts of the sandbox, ancestors first; `None`: plain processes that see the host.
     pub view: Option<View>,
+    /// What is listened on for the daemon, in a network of the sandbox's own; plain processes have none.
+    pub ports: Vec<u16>,
     pub limits: ProcessLimits,
 }
 
 /// The file system of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// The attempt's HOME on the host; holds the sandbox's `/tmp` too, and the upper sides of overlays.
-    pub home: PathBuf,
+    /// The sandbox's own directory on the host: its `/tmp`, and what overlays over shared caches need.
+    pub scratch: PathBuf,
     pub mounts: Vec<Mount>,
 }
 
@@ -32,13 +36,19 @@ pub enum Mount {
         target: PathBuf,
         access: Access,
     },
-    /// A host directory, read-only, with the attempt's own writable layer over it, kept in its HOME under this name.
-    Overlay {
+    /// Host directories, read-only, the topmost first, with a writable one over them.
+    Layers {
+        layers: Layers,
+        target: PathBuf,
+    },
+    /// A cache of the host, read-only, below what HOME itself has at the same place. What overlayfs needs besides is kept in the
+    /// scratch directory under this name.
+    Cache {
         lower: PathBuf,
         target: PathBuf,
-        upper: String,
+        name: String,
     },
-    /// A directory of the attempt's HOME.
+    /// A directory of the scratch directory.
     Scratch {
         name: String,
         target: PathBuf,
@@ -72,7 +82,8 @@ impl Mount {
     pub fn target(&self) -> &Path {
         match self {
             Self::Bind { target, .. }
-            | Self::Overlay { target, .. }
+            | Self::Layers { target, .. }
+            | Self::Cache { target, .. }
             | Self::Scratch { target, .. }
             | Self::Hide { target, .. }
             | Self::Symlink { target, .. } => target,
@@ -116,6 +127,11 @@ impl Writer {
         self.text(path.as_os_str().as_bytes());
     }
 
+    fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Self, &T)) {
+        self.number(items.len() as u64);
+        items.iter().for_each(|item| each(self, item));
+    }
+
     /// A number that may be absent.
     fn option(&mut self, value: Option<u64>) {
         self.number(u64::from(value.is_some()));
@@ -144,6 +160,10 @@ impl Reader<'_> {
         self.text().map(PathBuf::from)
     }
 
+    fn list<T>(&mut self, mut each: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        (0..self.number()?).map(|_| each(self)).collect()
+    }
+
     fn option(&mut self) -> Option<Option<u64>> {
         let there = self.number()? == 1;
         let value = self.number()?;
@@ -158,13 +178,13 @@ impl KeeperSpec {
         out.option(self.limits.processes);
         out.option(self.limits.open_files);
         out.option(self.limits.file_bytes);
+        out.list(&self.ports, |out, port| out.number((*port).into()));
         match &self.view {
             None => out.number(0),
             Some(view) => {
                 out.number(1);
-                out.path(&view.home);
-                out.number(view.mounts.len() as u64);
-                view.mounts.iter().for_each(|mount| mount.encode(&mut out));
+                out.path(&view.scratch);
+                out.list(&view.mounts, |out, mount| mount.encode(out));
             }
         }
         out.0
@@ -178,16 +198,12 @@ impl KeeperSpec {
             open_files: from.option()?,
             file_bytes: from.option()?,
         };
+        let ports = from.list(|from| from.number()?.try_into().ok())?;
         let view = match from.number()? {
             0 => None,
-            _ => {
-                let home = from.path()?;
-                let count = from.number()?;
-                let mounts = (0..count).map(|_| Mount::decode(&mut from)).collect::<Option<_>>()?;
-                Some(View { home, mounts })
-            }
+            _ => Some(View { scratch: from.path()?, mounts: from.list(Mount::decode)? }),
         };
-        Some(Self { view, limits })
+        Some(Self { view, ports, limits })
     }
 }
 
@@ -203,10 +219,10 @@ impl Mount {
                 });
                 out.path(source);
             }
-            Self::Overlay { lower, upper, .. } => {
+            Self::Cache { lower, name, .. } => {
                 out.number(3);
                 out.path(lower);
-                out.text(upper.as_bytes());
+                out.text(name.as_bytes());
             }
             Self::Scratch { name, .. } => {
                 out.number(4);
@@ -220,6 +236,12 @@ impl Mount {
                 out.number(7);
                 out.path(to);
             }
+            Self::Layers { layers: Layers { lower, upper, work }, .. } => {
+                out.number(8);
+                out.list(lower, |out, layer| out.path(layer));
+                out.path(upper);
+                out.path(work);
+            }
         }
     }
 
@@ -229,11 +251,15 @@ impl Mount {
             0 => Self::Bind { source: from.path()?, target, access: Access::ReadOnly },
             1 => Self::Bind { source: from.path()?, target, access: Access::ReadWrite },
             2 => Self::Bind { source: from.path()?, target, access: Access::Device },
-            3 => Self::Overlay { lower: from.path()?, target, upper: from.text()?.into_string().ok()? },
+            3 => Self::Cache { lower: from.path()?, target, name: from.text()?.into_string().ok()? },
             4 => Self::Scratch { name: from.text()?.into_string().ok()?, target },
             5 => Self::Hide { target, what: Hidden::Directory },
             6 => Self::Hide { target, what: Hidden::File },
             7 => Self::Symlink { target, to: from.path()? },
+            8 => {
+                let layers = Layers { lower: from.list(Reader::path)?, upper: from.path()?, work: from.path()? };
+                Self::Layers { layers, target }
+            }
             _ => return None,
         })
     }
@@ -243,23 +269,19 @@ impl Command {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         out.path(&self.cwd);
-        out.number(self.argv.len() as u64);
-        self.argv.iter().for_each(|argument| out.text(argument.as_bytes()));
-        out.number(self.env.len() as u64);
-        for (name, value) in &self.env {
+        out.list(&self.argv, |out, argument| out.text(argument.as_bytes()));
+        out.list(&self.env, |out, (name, value)| {
             out.text(name.as_bytes());
             out.text(value.as_bytes());
-        }
+        });
         out.0
     }
 
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = Reader(bytes);
         let cwd = from.path()?;
-        let arguments = from.number()?;
-        let argv = (0..arguments).map(|_| from.text()).collect::<Option<_>>()?;
-        let variables = from.number()?;
-        let env = (0..variables).map(|_| Some((from.text()?, from.text()?))).collect::<Option<_>>()?;
+        let argv = from.list(Reader::text)?;
+        let env = from.list(|from| Some((from.text()?, from.text()?)))?;
         Some(Self { argv, env, cwd })
     }
 }
@@ -273,15 +295,20 @@ mod tests {
         let mount = |target: &str| PathBuf::from(target);
         let spec = KeeperSpec {
             view: Some(View {
-                home: OsString::from_vec(vec![b'/', 0xff]).into(),
+                scratch: OsString::from_vec(vec![b'/', 0xff]).into(),
                 mounts: vec![
                     Mount::Bind { source: mount("/a"), target: mount("/b"), access: Access::Device },
-                    Mount::Overlay { lower: mount("/c"), target: mount("/d"), upper: "u".into() },
+                    Mount::Cache { lower: mount("/c"), target: mount("/d"), name: "u".into() },
+                    Mount::Layers {
+                        layers: Layers { lower: vec![mount("/f"), mount("/g")], upper: mount("/h"), work: mount("/i") },
+                        target: mount("/workspace"),
+                    },
                     Mount::Scratch { name: "tmp".into(), target: mount("/tmp") },
                     Mount::Hide { target: mount("/e"), what: Hidden::File },
                     Mount::Symlink { target: mount("/bin"), to: mount("usr/bin") },
                 ],
             }),
+            ports: vec![80, 65_535],
             limits: ProcessLimits {
                 memory_bytes: Some(1 << 30),
                 processes: Some(7),

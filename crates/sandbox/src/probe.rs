@@ -6,34 +6,39 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::Path,
     process,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
 
 use domain::{
     Fault,
-    ports::sandbox::{Confinement, Exec, Exit, Limits, Probe, Sandbox as _, SandboxSpec, Wall},
+    ports::sandbox::{
+        Confinement, Exec, Exit, Layers, Limits, Network, Probe, Process as _, Sandbox as _, SandboxSpec, Tree, Wall,
+    },
 };
 
 use crate::{groups, keeper, sandboxes::Sandboxes};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Kinds of file systems (statfs(2)).
+const OVERLAYFS: i64 = 0x794c_7630;
+const NFS: i64 = 0x6969;
 
-/// Runs `true` in a sandbox. Blocks for some milliseconds.
+/// Runs a command in a sandbox. Blocks for some milliseconds.
 pub fn probe(sandboxes: &Sandboxes) -> Probe {
     // On a thread and runtime of its own: the caller may be inside one, which must not be blocked on itself.
     let tried = thread::scope(|scope| {
         scope.spawn(|| attempt(sandboxes)).join().unwrap_or_else(|_| Err(Fault::bug("the trial of a sandbox panicked")))
     });
-    let (bounds, trouble) = match tried {
-        Ok(bounds) => (bounds, None),
-        Err(fault) => (0, Some(fault.to_string())),
-    };
+    let Tried { bounds, confined, layered } = tried.unwrap_or_else(Tried::failed);
     let wall = |name: &str, note: &str| Wall {
         name: name.to_owned(),
-        stands: trouble.is_none(),
-        note: trouble.clone().unwrap_or_else(|| note.to_owned()),
+        stands: confined.is_ok(),
+        note: confined.as_ref().map_or_else(ToString::to_string, |()| note.to_owned()),
     };
     let mut walls = vec![
         wall(
@@ -41,6 +46,7 @@ pub fn probe(sandboxes: &Sandboxes) -> Probe {
             "the home directory and Overnight's state are not seen; the system is read-only (mount namespace)",
         ),
         wall("processes", "no other process is seen or signaled (PID and IPC namespaces)"),
+        wall("network", "a loopback of its own, from which only what Overnight serves is reached (network namespace)"),
         wall("privileges", "no capability, none gained by exec, no further user namespace (user namespace)"),
     ];
     let open = |name: &str, note: String| Wall { name: name.to_owned(), stands: false, note };
@@ -59,14 +65,6 @@ pub fn probe(sandboxes: &Sandboxes) -> Probe {
     } else {
         open("files, again", "no second wall: needs landlock, Linux 6.2 or later".to_owned())
     });
-    walls.push(if bounded(groups::SOCKETS) {
-        wall("abstract sockets", "those of the host's programs cannot be reached (landlock)")
-    } else {
-        open(
-            "abstract sockets",
-            "those of the host's programs can be reached: needs landlock, Linux 6.12 or later".to_owned(),
-        )
-    });
     walls.push(if bounded(groups::PROCESSES) {
         wall("process count", "limited for each sandbox (control group)")
     } else if root && !keeper::can_limit_namespace() {
@@ -84,8 +82,12 @@ pub fn probe(sandboxes: &Sandboxes) -> Probe {
     } else {
         open("processor", format!("not shared out: {}", lend_groups()))
     });
-    walls.push(open("network", "commands share the host's network for now".to_owned()));
-    Probe { confined: trouble.is_none(), walls }
+    walls.push(match &layered {
+        Ok(()) => wall("layers", "a workspace shares the files of its base until it changes them (overlayfs)"),
+        Err(_) if confined.is_err() => wall("layers", ""),
+        Err(fault) => open("layers", format!("every workspace is a copy: {fault}")),
+    });
+    Probe { confined: confined.is_ok(), layers: layered.is_ok(), walls }
 }
 
 /// How to get control groups.
@@ -94,41 +96,71 @@ fn lend_groups() -> &'static str {
      or as a service with `Delegate=yes`"
 }
 
-/// What the processes of a sandbox are bounded in.
-fn attempt(sandboxes: &Sandboxes) -> Result<u32, Fault> {
+/// What the trials came to.
+struct Tried {
+    bounds: u32,
+    confined: Result<(), Fault>,
+    layered: Result<(), Fault>,
+}
+
+impl Tried {
+    fn failed(fault: Fault) -> Self {
+        Self { bounds: 0, confined: Err(fault.clone()), layered: Err(fault) }
+    }
+}
+
+fn attempt(sandboxes: &Sandboxes) -> Result<Tried, Fault> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let directory = env::temp_dir().join(format!("overnight-probe-{}-{number}", process::id()));
-    // Refuses one that is there: the temporary directory is everybody's.
-    let made = DirBuilder::new().mode(0o700).create(&directory).and_then(|()| fs::create_dir(directory.join("root")));
+    let directory = sandboxes.state().join(format!("probe-{}-{number}", process::id()));
+    let made = ["lower/directory/file", "upper", "work", "plain"].iter().try_for_each(|below| {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory.join(below))
+    });
     made.map_err(|error| {
         Fault::environment(format!("cannot make {} to try a sandbox in: {error}", directory.display()))
-            .hint("make sure that the temporary directory (TMPDIR) can be written to")
+            .hint("make sure that Overnight's home can be written to (OVERNIGHT_HOME)")
     })?;
     let tried = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Fault::environment(format!("cannot try a sandbox: {error}")))
-        .and_then(|runtime| runtime.block_on(run_true(sandboxes, &directory)));
-    // Only the probe's own empty directories.
+        .map(|runtime| runtime.block_on(try_out(sandboxes, &directory)));
+    // Only the probe's own directories.
     drop(fs::remove_dir_all(&directory));
     tried
 }
 
-async fn run_true(sandboxes: &Sandboxes, directory: &Path) -> Result<u32, Fault> {
+async fn try_out(sandboxes: &Sandboxes, directory: &Path) -> Tried {
+    let below = |name: &str| directory.join(name);
+    let layers = Layers { lower: vec![below("lower")], upper: below("upper"), work: below("work") };
+    let layered = run(sandboxes, directory, Tree::Layers(layers), "rm -r directory && mkdir directory").await;
+    match layered {
+        Ok(bounds) => Tried { bounds, confined: Ok(()), layered: shows_change(&below("upper/directory")) },
+        Err(fault) => match run(sandboxes, directory, Tree::Directory(below("plain")), "true").await {
+            Ok(bounds) => Tried { bounds, confined: Ok(()), layered: Err(explain(fault, directory)) },
+            Err(fault) => Tried::failed(fault),
+        },
+    }
+}
+
+/// What the processes of a sandbox are bounded in, after one has run this script.
+async fn run(sandboxes: &Sandboxes, directory: &Path, root: Tree, script: &str) -> Result<u32, Fault> {
     let sandbox = sandboxes.open_untested(SandboxSpec {
-        root: directory.join("root"),
-        home: directory.join("home"),
+        root,
+        home: Tree::Directory(directory.join("home")),
+        scratch: directory.join("scratch"),
         readable: Vec::new(),
         hidden: Vec::new(),
         env: Vec::new(),
+        network: Network::Own(Vec::new()),
+        redactor: Arc::default(),
         limits: Limits::default(),
         lock: directory.join("lock"),
         spill: directory.join("spill"),
         confinement: Confinement::Confined,
     })?;
     let exec = Exec {
-        argv: vec!["true".to_owned()],
+        argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
         cwd: None,
         env: Vec::new(),
         stdin: bytes::Bytes::new(),
@@ -136,11 +168,36 @@ async fn run_true(sandboxes: &Sandboxes, directory: &Path) -> Result<u32, Fault>
     };
     let mut process = sandbox.spawn(exec).await?;
     let exit = process.wait(PATIENCE).await;
+    let output = process.output();
     sandbox.kill().await;
     match exit {
         Some(Exit::Code(0)) => Ok(sandbox.bounds()),
-        other => Err(Fault::environment(format!("`true` in a sandbox ended with {other:?}"))),
+        other => {
+            let printed = String::from_utf8_lossy(&output.head).trim().to_owned();
+            Err(Fault::environment(format!("`{script}` in a sandbox ended with {other:?}: {printed}")))
+        }
     }
+}
+
+/// Whether a directory that replaced one of a lower layer is marked as such.
+fn shows_change(directory: &Path) -> Result<(), Fault> {
+    let mut value = [0; 1];
+    match rustix::fs::lgetxattr(directory, "user.overlay.opaque", &mut value) {
+        Ok(_) if value == *b"y" => Ok(()),
+        Ok(_) | Err(_) => Err(Fault::environment("the file system of Overnight's home keeps no extended attributes")),
+    }
+}
+
+/// Says what it is about the file system that carries no overlay, where that is known.
+fn explain(fault: Fault, directory: &Path) -> Fault {
+    let Ok(held) = rustix::fs::statfs(directory) else { return fault };
+    let why = match held.f_type {
+        OVERLAYFS => "is on overlayfs, a container's own file system, which carries no further overlay",
+        NFS => "is on NFS, which carries no overlay",
+        _ => return fault,
+    };
+    Fault::environment(format!("Overnight's home {why}"))
+        .hint("put it on a volume or a local disk (OVERNIGHT_HOME)")
 }
 
 /// How to mend a machine that refuses user namespaces, where one of the known switches is the cause.

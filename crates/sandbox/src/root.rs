@@ -2,27 +2,25 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     path::{Component, Path},
 };
 
+use domain::ports::sandbox::HOME_DIR;
 use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2, symlinkat, unlinkat},
     io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-        fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
-        unmount,
+        fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
     },
 };
 
 use crate::{
     order::{Access, Hidden, Mount, View},
+    overlay::{self, open_directory},
     sys,
 };
-
-/// The directory of an attempt's HOME that is the sandbox's own: its `/tmp`, and what it writes over shared caches.
-pub const OWN_DIRECTORY: &str = ".overnight";
 
 const PLAIN: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 const READ_ONLY: MountAttrFlags = PLAIN.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
@@ -31,17 +29,24 @@ const READ_ONLY: MountAttrFlags = PLAIN.union(MountAttrFlags::MOUNT_ATTR_RDONLY)
 ///
 /// `memory_bytes` is what the sandbox's processes may use together, which counts what they keep in memory as files.
 pub fn build(view: &View, memory_bytes: Option<u64>) -> Result<OwnedFd, (u16, io::Error)> {
-    let general = |error: io::Error| (0, error);
-    let root = frame(memory_bytes).map_err(general)?;
-    let home = open_directory(CWD, &view.home).map_err(|errno| general(errno.into()))?;
+    let at = |index: usize| move |error: io::Error| (u16::try_from(index).unwrap_or(u16::MAX), error);
+    let root = frame(memory_bytes).map_err(at(0))?;
+    let scratch = open_directory(CWD, &view.scratch).map_err(|errno| at(0)(errno.into()))?;
+    // Before HOME's layers: overlayfs warns when it is given a part of what is mounted already.
+    let caches = view.mounts.iter().enumerate().map(|(index, mount)| match mount {
+        Mount::Cache { lower, target, name } => {
+            Ok(Some(cache(view, &scratch, Cache { lower, target, name }).map_err(at(index + 1))?))
+        }
+        _ => Ok(None),
+    });
+    let caches = caches.collect::<Result<Vec<_>, _>>()?;
     let mut veils = Vec::new();
-    for (index, mount) in view.mounts.iter().enumerate() {
-        let veil = put(&root, &home, mount).map_err(|error| (u16::try_from(index + 1).unwrap_or(u16::MAX), error))?;
-        veils.extend(veil);
+    for (index, (mount, cache)) in view.mounts.iter().zip(caches).enumerate() {
+        veils.extend(put(&root, &scratch, mount, cache).map_err(at(index + 1))?);
     }
     // Only now, as mount points were made in them.
     for veil in veils.iter().chain([&root]) {
-        sys::set_mount_attributes(veil, READ_ONLY.bits().into(), 0).map_err(general)?;
+        sys::set_mount_attributes(veil, READ_ONLY.bits().into(), 0).map_err(at(0))?;
     }
     Ok(root)
 }
@@ -103,7 +108,7 @@ fn memory(mode: &str, size: &str) -> io::Result<OwnedFd> {
 }
 
 /// Puts one thing into the root. Returns a veil that is to be made read-only in the end.
-fn put(root: &OwnedFd, home: &OwnedFd, mount: &Mount) -> io::Result<Option<OwnedFd>> {
+fn put(root: &OwnedFd, scratch: &OwnedFd, mount: &Mount, cache: Option<OwnedFd>) -> io::Result<Option<OwnedFd>> {
     let at = |target: &Path, what| place(root, target.strip_prefix("/").unwrap_or(target), what);
     match mount {
         Mount::Bind { source, target, access } => {
@@ -117,21 +122,16 @@ fn put(root: &OwnedFd, home: &OwnedFd, mount: &Mount) -> io::Result<Option<Owned
             sys::set_mount_attributes(&tree, attributes.bits().into(), libc::AT_RECURSIVE)?;
             attach(&tree, &at(target, what)?)?;
         }
-        Mount::Overlay { lower, target, upper } => {
-            let place = at(target, Hidden::Directory)?;
-            match overlay(home, lower, upper) {
-                Ok(tree) => attach(&tree, &place)?,
-                // The state directory's file system cannot carry one (it is an overlay itself, or has no extended
-                // attributes): the cache can then be read, not added to.
-                Err(_) => {
-                    let tree = clone_tree(CWD, lower)?;
-                    sys::set_mount_attributes(&tree, READ_ONLY.bits().into(), libc::AT_RECURSIVE)?;
-                    attach(&tree, &place)?;
-                }
+        Mount::Layers { layers, target } => {
+            attach(&overlay::layers(layers, PLAIN)?, &at(target, Hidden::Directory)?)?;
+        }
+        Mount::Cache { target, .. } => {
+            if let Some(cache) = cache {
+                attach(&cache, &at(target, Hidden::Directory)?)?;
             }
         }
         Mount::Scratch { name, target } => {
-            let own = own_directory(home, &[OWN_DIRECTORY, name])?;
+            let own = own_directory(scratch, Path::new(name))?;
             fchmod(&own, Mode::from_raw_mode(0o1777))?;
             let tree = clone_tree(&own, Path::new(""))?;
             sys::set_mount_attributes(&tree, PLAIN.bits().into(), 0)?;
@@ -169,45 +169,65 @@ fn attach(tree: &OwnedFd, at: &OwnedFd) -> io::Result<()> {
     Ok(move_mount(tree, c"", at, c"", flags)?)
 }
 
-/// A shared cache with the attempt's own layer over it. Every directory is named by descriptor: a path in HOME could be
-/// redirected by a link which the agent left there.
-fn overlay(home: &OwnedFd, lower: &Path, name: &str) -> io::Result<OwnedFd> {
-    let upper = own_directory(home, &[OWN_DIRECTORY, name, "upper"])?;
-    let work = own_directory(home, &[OWN_DIRECTORY, name, "work"])?;
-    let lower = open_directory(CWD, lower)?;
-    let layers = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, directory) in [("lowerdir", &lower), ("upperdir", &upper), ("workdir", &work)] {
-        fsconfig_set_string(&layers, key, format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
-    }
-    fsconfig_set_flag(&layers, c"userxattr")?;
-    fsconfig_create(&layers)?;
-    Ok(fsmount(&layers, FsMountFlags::FSMOUNT_CLOEXEC, PLAIN)?)
+#[derive(Clone, Copy)]
+struct Cache<'a> {
+    lower: &'a Path,
+    target: &'a Path,
+    name: &'a str,
 }
 
-fn open_directory(directory: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
-    openat(directory, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+/// A cache of the host under what HOME has at this place: what is added to it is HOME's, and goes into an environment's layer.
+fn cache(view: &View, scratch: &OwnedFd, cache: Cache<'_>) -> io::Result<OwnedFd> {
+    overlay_cache(view, scratch, cache).or_else(|_| {
+        // The state directory's file system cannot carry one (it is an overlay itself, or has no extended attributes): the
+        // cache can then be read, not added to.
+        let tree = clone_tree(CWD, cache.lower)?;
+        sys::set_mount_attributes(&tree, READ_ONLY.bits().into(), libc::AT_RECURSIVE)?;
+        Ok(tree)
+    })
+}
+
+fn overlay_cache(view: &View, scratch: &OwnedFd, cache: Cache<'_>) -> io::Result<OwnedFd> {
+    let home = view.mounts.iter().find(|mount| mount.target() == Path::new(HOME_DIR));
+    let (writable, layers) = match home {
+        Some(Mount::Bind { source, .. }) => (source, &[][..]),
+        Some(Mount::Layers { layers, .. }) => (&layers.upper, &layers.lower[..]),
+        _ => return Err(io::ErrorKind::NotFound.into()),
+    };
+    let place = cache.target.strip_prefix(HOME_DIR).map_err(io::Error::other)?;
+    let upper = own_directory(&open_directory(CWD, writable)?, place)?;
+    let work = own_directory(scratch, Path::new(cache.name))?;
+    let mut lower = Vec::new();
+    for layer in layers {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        // A layer that has nothing there, or what an installation has put in its place.
+        lower.extend(openat2(open_directory(CWD, layer)?, place, flags, Mode::empty(), resolve).ok());
+    }
+    lower.push(open_directory(CWD, cache.lower)?);
+    overlay::mount(&lower, &upper, &work, PLAIN)
 }
 
 fn is_directory(fd: &OwnedFd) -> io::Result<bool> {
     Ok(rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode).is_dir())
 }
 
-/// Opens a directory below HOME without following any link, making it where it is missing. What an agent put in its place
-/// is removed.
-fn own_directory(home: &OwnedFd, names: &[&str]) -> io::Result<OwnedFd> {
-    let mut at = home.try_clone()?;
-    for name in names {
+/// Opens a directory below HOME's writable side or the scratch directory without following any link, making it where it is
+/// missing. What an agent put in its place is removed.
+fn own_directory(above: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    let mut at = above.try_clone()?;
+    for name in path {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let open = || openat(&at, *name, flags, Mode::empty());
+        let open = || openat(&at, name, flags, Mode::empty());
         at = match open() {
             Ok(there) => there,
             Err(errno) => {
                 if matches!(errno, Errno::LOOP | Errno::NOTDIR) {
-                    unlinkat(&at, *name, AtFlags::empty())?;
+                    unlinkat(&at, name, AtFlags::empty())?;
                 } else if errno != Errno::NOENT {
                     return Err(errno.into());
                 }
-                mkdirat(&at, *name, Mode::RWXU)?;
+                mkdirat(&at, name, Mode::RWXU)?;
                 open()?
             }
         };

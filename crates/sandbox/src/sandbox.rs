@@ -3,7 +3,8 @@
 use std::{
     ffi::OsString,
     io,
-    os::fd::AsFd,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,11 +17,19 @@ use domain::{
     Fault,
     ports::{
         BoxFuture,
-        sandbox::{self, Confinement, Exec, Exit, SandboxSpec, WORKSPACE_DIR},
+        sandbox::{self, Confinement, Exec, Exit, Network, SandboxSpec, Tree, WORKSPACE_DIR},
     },
 };
-use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::{sync::Mutex, time::Instant};
+use rustix::{
+    io::Errno,
+    net::Shutdown,
+    pipe::{PipeFlags, pipe_with},
+};
+use tokio::{
+    io::Interest,
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 use crate::{
     files::Files,
@@ -31,8 +40,10 @@ use crate::{
     order::{Command, KeeperSpec},
     probe,
     process::{Keeping, Process},
+    running::Running,
     sandboxes::Zygote,
-    wire::{self, Report},
+    sys,
+    wire::{self, Family, Report, Request},
     zygote::{Namespaces, Order},
 };
 
@@ -40,6 +51,8 @@ use crate::{
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How long a kill waits for what the kernel does at once.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a service may let a connection wait.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Dropping it closes the link to its keeper, which kills everything in it.
 #[derive(Debug)]
@@ -50,24 +63,48 @@ pub struct Sandbox {
     keeper_spec: Vec<u8>,
     /// What every command's environment starts from, the spec's own variables included.
     env: Vec<(OsString, OsString)>,
-    files: Files,
+    files: Arc<Files>,
     /// There is none before the first command and after a kill.
-    keeper: Mutex<Option<Arc<Link>>>,
+    keeper: Mutex<Option<Arc<Keeper>>>,
     /// What the control group of the last keeper bounds.
     bounds: AtomicU32,
+    running: Running,
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // Others may hold on to the files: the workspace must not stay in use for them.
+        self.files.withdraw();
+    }
+}
+
+/// A keeper that is ready, and what listens in its network.
+#[derive(Debug)]
+struct Keeper {
+    link: Link,
+    listeners: Vec<OwnedFd>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        for listener in &self.listeners {
+            // Ends those who accept on it; they hold descriptors of their own.
+            let _ = rustix::net::shutdown(listener, Shutdown::Both);
+        }
+    }
 }
 
 impl Sandbox {
     pub fn new(zygote: Arc<Zygote>, spec: SandboxSpec, keeper: &KeeperSpec, env: Vec<(OsString, OsString)>) -> Self {
-        let files = Files::new(spec.root.clone());
         Self {
             zygote,
             spec,
             keeper_spec: keeper.encode(),
             env,
-            files,
+            files: Arc::default(),
             keeper: Mutex::new(None),
             bounds: AtomicU32::new(0),
+            running: Running::default(),
         }
     }
 
@@ -77,24 +114,42 @@ impl Sandbox {
     }
 
     /// The keeper, started when there is none.
-    async fn keeper(&self) -> Result<Arc<Link>, Fault> {
+    async fn keeper(&self) -> Result<Arc<Keeper>, Fault> {
         let mut slot = self.keeper.lock().await;
         if let Some(keeper) = slot.as_ref() {
             return Ok(keeper.clone());
         }
         // A second time where the zygote died with the order in its hands.
         for _ in 0..2 {
-            let keeper = self.order_keeper().await?;
-            match keeper.report().await {
-                Some(Report::Ready(bounds)) => {
+            let link = self.order_keeper().await?;
+            match link.receive().await {
+                Some((Report::Ready(bounds), lent)) => {
                     self.bounds.store(bounds, Ordering::Relaxed);
-                    return Ok(slot.insert(Arc::new(keeper)).clone());
+                    return Ok(slot.insert(Arc::new(self.take(link, lent)?)).clone());
                 }
-                Some(Report::Failed { stage, errno, mount }) => return Err(self.explain(stage, errno, mount)),
+                Some((Report::Failed { stage, errno, mount }, _)) => return Err(self.explain(stage, errno, mount)),
                 _ => {}
             }
         }
         Err(Fault::transient("the sandbox's first process was killed twice before it was ready"))
+    }
+
+    /// Takes what a confined keeper lends, and has the bridges served.
+    fn take(&self, link: Link, lent: Vec<OwnedFd>) -> Result<Keeper, Fault> {
+        let mut lent = lent.into_iter();
+        if let Some(workspace) = lent.next() {
+            self.files.lend(workspace);
+        }
+        let bridges = match &self.spec.network {
+            Network::Host => &[][..],
+            Network::Own(bridges) => bridges,
+        };
+        let mut keeper = Keeper { link, listeners: Vec::new() };
+        for (bridge, listener) in bridges.iter().zip(lent) {
+            keeper.listeners.push(listener.try_clone().map_err(|error| no_process(&error))?);
+            bridge.door.serve(listener.into());
+        }
+        Ok(keeper)
     }
 
     async fn order_keeper(&self) -> Result<Link, Fault> {
@@ -148,10 +203,11 @@ impl Sandbox {
         let mut fds = vec![theirs.as_fd(), write.as_fd(), command.as_fd()];
         fds.extend(stdin.as_ref().map(AsFd::as_fd));
         let keeper = self.keeper().await?;
-        if keeper.send(&[0], &fds).await.is_err() {
+        let run = Request::Run.encode();
+        if keeper.link.send(&run, &fds).await.is_err() {
             // Somebody killed the keeper (the machine was out of memory, say): its sandbox is gone with it, and is made anew.
             self.forget(&keeper).await;
-            self.keeper().await?.send(&[0], &fds).await.map_err(refuse)?;
+            self.keeper().await?.link.send(&run, &fds).await.map_err(refuse)?;
         }
         drop((theirs, write, command, stdin));
         let init = Link::new(control).map_err(refuse)?;
@@ -168,12 +224,61 @@ impl Sandbox {
                     .hint("write the long part to a file, or give it on standard input"));
             }
             Some(Report::Failed { stage, errno, mount }) => return Err(self.explain(stage, errno, mount)),
-            Some(Report::Ready(_) | Report::Exited(_) | Report::Signaled(_)) | None => {
+            Some(Report::Ready(_) | Report::Connecting | Report::Exited(_) | Report::Signaled(_)) | None => {
                 return Err(Fault::transient("the sandbox was killed while a command was started in it"));
             }
         };
         let keeping = Keeping { spill: self.spec.spill.clone(), limit: self.spec.limits.output_bytes };
-        Process::attend(init, output, keeping, deadline, not_started).map_err(refuse)
+        let process = Process::attend(init, output, keeping, deadline, not_started).map_err(refuse)?;
+        self.running.enter(&exec.argv, process.life());
+        Ok(process)
+    }
+
+    /// Connects in the sandbox's network; `None` where nothing listens.
+    async fn connect_inside(&self, port: u16, family: Family) -> io::Result<Option<TcpStream>> {
+        let Some(keeper) = self.keeper.lock().await.clone() else { return Ok(None) };
+        let (control, theirs) = wire::pair()?;
+        let request = Request::Connect { port, family };
+        if keeper.link.send(&request.encode(), &[theirs.as_fd()]).await.is_err() {
+            self.forget(&keeper).await;
+            return Ok(None);
+        }
+        drop(theirs);
+        let socket = match Link::new(control)?.receive().await {
+            Some((Report::Connecting, fds)) => fds.into_iter().next(),
+            Some((Report::Failed { errno, .. }, _)) => return Err(io::Error::from_raw_os_error(errno)),
+            _ => None,
+        };
+        let Some(socket) = socket else { return Ok(None) };
+        let connecting = sys::watch(socket, Interest::WRITABLE)?;
+        // The guard keeps no descriptor.
+        drop(connecting.writable().await?);
+        let socket = connecting.into_inner();
+        match rustix::net::sockopt::socket_error(&socket)? {
+            Ok(()) => Ok(Some(socket.into())),
+            Err(Errno::CONNREFUSED) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    async fn connect_to(&self, port: u16) -> Result<TcpStream, Fault> {
+        let found = async {
+            match self.spec.network {
+                Network::Own(_) => match self.connect_inside(port, Family::V4).await? {
+                    None => self.connect_inside(port, Family::V6).await,
+                    found => Ok(found),
+                },
+                Network::Host => connect_on_host(port).await,
+            }
+        };
+        match timeout(CONNECT_DEADLINE, found).await {
+            Ok(Ok(Some(stream))) => Ok(stream),
+            Ok(Ok(None)) => Err(Fault::not_found(format!("nothing listens on port {port} of the sandbox"))),
+            Ok(Err(error)) => Err(Fault::transient(format!("cannot connect to port {port} of the sandbox: {error}"))),
+            Err(_) => Err(Fault::transient(format!(
+                "what listens on port {port} of the sandbox took no connection for {CONNECT_DEADLINE:?}"
+            ))),
+        }
     }
 
     fn command(&self, exec: &Exec) -> Result<Command, Fault> {
@@ -195,17 +300,35 @@ impl Sandbox {
 
     /// Where a path of the sandbox is for its processes: unconfined ones see the host's.
     fn locate(&self, path: PathBuf) -> PathBuf {
-        match (self.spec.confinement, path.strip_prefix(WORKSPACE_DIR)) {
-            (Confinement::Unconfined, Ok(relative)) => self.spec.root.join(relative),
+        match (self.plain_root(), path.strip_prefix(WORKSPACE_DIR)) {
+            (Some(root), Ok(relative)) => root.join(relative),
             _ => path,
         }
     }
 
-    async fn forget(&self, dead: &Arc<Link>) {
+    /// Where the workspace of plain processes is.
+    fn plain_root(&self) -> Option<&Path> {
+        match (self.spec.confinement, &self.spec.root) {
+            (Confinement::Unconfined, Tree::Directory(root)) => Some(root),
+            _ => None,
+        }
+    }
+
+    async fn forget(&self, dead: &Arc<Keeper>) {
         let mut slot = self.keeper.lock().await;
         if slot.as_ref().is_some_and(|keeper| Arc::ptr_eq(keeper, dead)) {
             *slot = None;
+            self.files.withdraw();
         }
+    }
+}
+
+async fn connect_on_host(port: u16) -> io::Result<Option<TcpStream>> {
+    let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
+    match tokio::net::TcpStream::connect(&addresses[..]).await {
+        Ok(stream) => stream.into_std().map(Some),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -225,19 +348,47 @@ impl sandbox::Sandbox for Sandbox {
         })
     }
 
-    fn files(&self) -> &dyn sandbox::Files {
-        &self.files
+    fn terminal(
+        &self,
+        exec: Exec,
+        size: sandbox::WindowSize,
+    ) -> BoxFuture<'_, Result<Box<dyn sandbox::Terminal>, Fault>> {
+        let _ = (exec, size);
+        Box::pin(async move { Err(Fault::bug("terminals are not there yet")) })
+    }
+
+    fn files(&self) -> BoxFuture<'_, Result<Arc<dyn sandbox::Files>, Fault>> {
+        Box::pin(async move {
+            match self.plain_root() {
+                Some(root) => self.files.open(root)?,
+                None => drop(self.keeper().await?),
+            }
+            let files: Arc<dyn sandbox::Files> = self.files.clone();
+            Ok(files)
+        })
+    }
+
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<TcpStream, Fault>> {
+        Box::pin(self.connect_to(port))
+    }
+
+    fn running(&self) -> Vec<String> {
+        self.running.lines()
     }
 
     fn kill(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let mut slot = self.keeper.lock().await;
-            let Some(keeper) = slot.take() else { return };
-            keeper.let_go();
-            keeper.gone().await;
-            let path = self.spec.lock.clone();
-            let freed = tokio::task::spawn_blocking(move || lock::wait_free(&path, KILL_DEADLINE)).await;
-            if let Ok(Err(fault)) = freed {
+            let Some(keeper) = slot.take() else { return self.files.withdraw() };
+            keeper.link.let_go();
+            keeper.link.gone().await;
+            drop(keeper);
+            let (path, files) = (self.spec.lock.clone(), self.files.clone());
+            let freed = tokio::task::spawn_blocking(move || {
+                files.withdraw();
+                lock::wait_free(&path, KILL_DEADLINE)
+            });
+            if let Ok(Err(fault)) = freed.await {
                 tracing::error!(%fault, "a sandbox outlived its kill");
             }
         })

@@ -18,7 +18,7 @@ use domain::{
     Fault,
     ports::{
         BoxFuture,
-        sandbox::{self, Confinement, Probe, SandboxSpec},
+        sandbox::{self, Confinement, Layers, Network, Probe, SandboxSpec, Tree},
     },
 };
 use rustix::net::SendFlags;
@@ -45,13 +45,15 @@ pub struct Options {
     /// Where cargo and rustup keep their things; `None` is below `home`.
     pub cargo_home: Option<PathBuf>,
     pub rustup_home: Option<PathBuf>,
-    /// Host paths that no sandbox may see, besides those of each spec.
+    /// Where workspaces and layers are kept (made if absent): what a sandbox can be given there is found out by doing it.
+    pub state: PathBuf,
+    /// Host paths that no sandbox may see, besides the state directory and those of each spec.
     pub hidden: Vec<PathBuf>,
 }
 
 impl Options {
     /// As this process's environment has it, with this program's own executable as the zygote.
-    pub fn from_env() -> Self {
+    pub fn from_env(state: PathBuf) -> Self {
         let path = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         Self {
             zygote: vec!["/proc/self/exe".into(), ZYGOTE_ARGUMENT.into()],
@@ -59,6 +61,7 @@ impl Options {
             path: env::var_os("PATH").unwrap_or_default(),
             cargo_home: path("CARGO_HOME"),
             rustup_home: path("RUSTUP_HOME"),
+            state,
             hidden: Vec::new(),
         }
     }
@@ -69,6 +72,7 @@ impl Options {
 pub struct Sandboxes {
     zygote: Arc<Zygote>,
     host: Host,
+    state: PathBuf,
     probe: OnceLock<Probe>,
 }
 
@@ -78,16 +82,24 @@ impl Sandboxes {
         let host = Host::look(&options);
         let zygote = Arc::new(Zygote { argv: options.zygote, running: Mutex::new(None) });
         zygote.ready()?;
-        Ok(Arc::new(Self { zygote, host, probe: OnceLock::new() }))
+        Ok(Arc::new(Self { zygote, host, state: options.state, probe: OnceLock::new() }))
+    }
+
+    /// Where workspaces are kept.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
     }
 
     /// Opens without asking whether the machine can confine.
     pub(crate) fn open_untested(&self, mut spec: SandboxSpec) -> Result<Arc<Sandbox>, Fault> {
-        spec.root = absolute(&spec.root)?;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&spec.home).map_err(|error| {
-            Fault::environment(format!("cannot make the sandbox's home {}: {error}", spec.home.display()))
-        })?;
-        spec.home = absolute(&spec.home)?;
+        let ports = ports(&spec)?;
+        settle(&mut spec.root, "workspace")?;
+        if let Tree::Directory(home) = &spec.home {
+            make(home, "home")?;
+        }
+        settle(&mut spec.home, "home")?;
+        make(&spec.scratch, "scratch directory")?;
+        spec.scratch = absolute(&spec.scratch, "scratch directory")?;
         let confined = spec.confinement == Confinement::Confined;
         let view = if confined { Some(self.host.view(&spec)?) } else { None };
         let limits = ProcessLimits {
@@ -97,7 +109,7 @@ impl Sandboxes {
             file_bytes: spec.limits.file_bytes,
         };
         let env = self.host.environment(&spec);
-        Ok(Arc::new(Sandbox::new(self.zygote.clone(), spec, &KeeperSpec { view, limits }, env)))
+        Ok(Arc::new(Sandbox::new(self.zygote.clone(), spec, &KeeperSpec { view, ports, limits }, env)))
     }
 
     fn open_tested(&self, spec: SandboxSpec) -> Result<Arc<dyn sandbox::Sandbox>, Fault> {
@@ -113,9 +125,51 @@ impl Sandboxes {
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Fault> {
+/// The ports of a sandbox's own network. A confined one has nothing else; plain processes have none and see no layers.
+fn ports(spec: &SandboxSpec) -> Result<Vec<u16>, Fault> {
+    let layered = [&spec.root, &spec.home].iter().any(|tree| matches!(tree, Tree::Layers(_)));
+    match (spec.confinement, &spec.network) {
+        (Confinement::Confined, Network::Own(bridges)) if bridges.len() < wire::MAX_FDS => {
+            let mut ports: Vec<u16> = bridges.iter().map(|bridge| bridge.port).collect();
+            let listed = ports.clone();
+            ports.sort_unstable();
+            ports.dedup();
+            match ports.len() == listed.len() && !ports.contains(&0) {
+                true => Ok(listed),
+                false => Err(Fault::bug(format!("a sandbox cannot have these bridges: {:?}", spec.network))),
+            }
+        }
+        (Confinement::Confined, Network::Own(bridges)) => {
+            Err(Fault::bug(format!("a sandbox can have {} bridges, not {}", wire::MAX_FDS - 1, bridges.len())))
+        }
+        (Confinement::Confined, Network::Host) => Err(Fault::bug("a confined sandbox has a network of its own")),
+        (Confinement::Unconfined, Network::Host) if !layered => Ok(Vec::new()),
+        (Confinement::Unconfined, _) => Err(Fault::bug("plain processes have the host's network and no layers")),
+    }
+}
+
+/// Makes a tree's paths what they are without links; all of them exist.
+fn settle(tree: &mut Tree, what: &str) -> Result<(), Fault> {
+    match tree {
+        Tree::Directory(path) => *path = absolute(path, what)?,
+        Tree::Layers(Layers { lower, upper, work }) => {
+            for path in lower.iter_mut().chain([upper, work]) {
+                *path = absolute(path, what)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn absolute(path: &Path, what: &str) -> Result<PathBuf, Fault> {
     fs::canonicalize(path)
-        .map_err(|error| Fault::environment(format!("cannot find the sandbox's {}: {error}", path.display())))
+        .map_err(|error| Fault::environment(format!("cannot find the sandbox's {what} {}: {error}", path.display())))
+}
+
+fn make(path: &Path, what: &str) -> Result<(), Fault> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        Fault::environment(format!("cannot make the sandbox's {what} {}: {error}", path.display()))
+    })
 }
 
 impl sandbox::Sandboxes for Sandboxes {

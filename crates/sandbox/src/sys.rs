@@ -3,7 +3,11 @@
 
 use std::{
     io, mem,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
     ptr,
 };
 
@@ -59,6 +63,16 @@ pub fn with_signals_open<T>(act: impl FnOnce() -> T) -> T {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
         done
     }
+}
+
+/// Has a command lead a session of its own, whose terminal is what it has on standard input.
+pub fn lead_terminal_session(command: &mut Command) {
+    let lead = || {
+        rustix::process::setsid()?;
+        Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?)
+    };
+    // SAFETY: between fork and exec this makes two system calls, and neither allocates nor takes a lock.
+    unsafe { command.pre_exec(lead) };
 }
 
 /// Takes the pending signals from a [`signal_fd`]. Whether SIGTERM was among them.

@@ -10,7 +10,7 @@ use std::{
 
 use domain::{
     Fault,
-    ports::sandbox::{Confinement, HOME_DIR, SandboxSpec, WORKSPACE_DIR},
+    ports::sandbox::{Confinement, HOME_DIR, SandboxSpec, Tree, WORKSPACE_DIR},
 };
 use rustix::fs::Access as Right;
 
@@ -84,7 +84,6 @@ impl Host {
             shown.push(Mount::Symlink { target: name.into(), to: to.into() });
         }
         shown.push(Mount::Scratch { name: "tmp".to_owned(), target: "/tmp".into() });
-        shown.extend(resolver());
         let tools = TOOLS.iter().filter_map(|name| below_home(name));
         let tools = tools.chain(cargo_home.iter().map(|home| home.join("bin"))).chain(rustup_home.clone());
         for tool in tools.filter(|tool| tool.is_dir()) {
@@ -98,9 +97,10 @@ impl Host {
                 continue;
             };
             let target = Path::new(HOME_DIR).join(".cargo").join(name);
-            shown.push(Mount::Overlay { lower, target, upper: format!("cargo-{name}") });
+            shown.push(Mount::Cache { lower, target, name: format!("cargo-{name}") });
         }
         let mut hidden: Vec<PathBuf> = options.hidden.clone();
+        hidden.push(options.state.clone());
         hidden.extend(home.clone());
         for directory in ["/etc", "/opt"] {
             secrets(Path::new(directory), SECRET_DEPTH, &mut hidden);
@@ -111,12 +111,7 @@ impl Host {
     /// The file system of a sandbox.
     pub fn view(&self, spec: &SandboxSpec) -> Result<View, Fault> {
         let mut mounts = self.shown.clone();
-        let own = [(&spec.root, WORKSPACE_DIR), (&spec.home, HOME_DIR)];
-        mounts.extend(own.map(|(source, target)| Mount::Bind {
-            source: source.clone(),
-            target: target.into(),
-            access: Access::ReadWrite,
-        }));
+        mounts.extend([(&spec.root, WORKSPACE_DIR), (&spec.home, HOME_DIR)].map(|(tree, target)| own(tree, target.into())));
         for path in &spec.readable {
             let path = fs::canonicalize(path).map_err(|error| {
                 Fault::environment(format!("cannot show {} in the sandbox: {error}", path.display()))
@@ -128,23 +123,23 @@ impl Host {
             // What does not exist, or cannot be reached by this user, is not seen either.
             let Ok(hidden) = fs::canonicalize(hidden) else { continue };
             let what = if hidden.is_dir() { Hidden::Directory } else { Hidden::File };
-            veils.extend(
-                mounts.iter().filter_map(|mount| seen_at(mount, &hidden)).map(|target| Mount::Hide { target, what }),
-            );
+            veils.extend(mounts.iter().flat_map(|mount| seen_at(mount, &hidden)).map(|target| Mount::Hide { target, what }));
         }
         mounts.extend(veils);
         // Ancestors first: of a hidden directory and a readable one, the deeper one wins; at the same place the veil, which
         // comes later.
         mounts.sort_by(|one, other| one.target().cmp(other.target()));
         mounts.dedup();
-        Ok(View { home: spec.home.clone(), mounts })
+        Ok(View { scratch: spec.scratch.clone(), mounts })
     }
 
     /// What every command's environment starts from.
     pub fn environment(&self, spec: &SandboxSpec) -> Vec<(OsString, OsString)> {
         let confined = spec.confinement == Confinement::Confined;
-        let home = if confined { Path::new(HOME_DIR) } else { &spec.home };
-        let root = if confined { Path::new(WORKSPACE_DIR) } else { &spec.root };
+        let (home, root) = match (&spec.home, &spec.root) {
+            (Tree::Directory(home), Tree::Directory(root)) if !confined => (home.as_path(), root.as_path()),
+            _ => (Path::new(HOME_DIR), Path::new(WORKSPACE_DIR)),
+        };
         let mut env: Vec<(OsString, OsString)> = [
             ("HOME", home.as_os_str()),
             ("USER", OsStr::new("agent")),
@@ -210,10 +205,12 @@ fn system_directory(path: &Path) -> Option<Mount> {
     metadata.is_dir().then(|| read_only(path))
 }
 
-/// The file behind `/etc/resolv.conf`, where that is a link to a directory which is not shown.
-fn resolver() -> Option<Mount> {
-    let file = fs::canonicalize("/etc/resolv.conf").ok()?;
-    file.starts_with("/run").then(|| read_only(&file))
+/// A tree of the sandbox's own.
+fn own(tree: &Tree, target: PathBuf) -> Mount {
+    match tree {
+        Tree::Directory(source) => Mount::Bind { source: source.clone(), target, access: Access::ReadWrite },
+        Tree::Layers(layers) => Mount::Layers { layers: layers.clone(), target },
+    }
 }
 
 /// Whether `path` of the host is seen at the same path because of this mount.
@@ -222,17 +219,23 @@ fn shows(mount: &Mount, path: &Path) -> bool {
         Mount::Bind { target, access: Access::ReadOnly, .. } | Mount::Symlink { target, .. } => {
             path.starts_with(target)
         }
-        Mount::Bind { .. } | Mount::Overlay { .. } | Mount::Scratch { .. } | Mount::Hide { .. } => false,
+        Mount::Bind { .. }
+        | Mount::Layers { .. }
+        | Mount::Cache { .. }
+        | Mount::Scratch { .. }
+        | Mount::Hide { .. } => false,
     }
 }
 
 /// Where `path` of the host would be seen because of this mount.
-fn seen_at(mount: &Mount, path: &Path) -> Option<PathBuf> {
-    let (Mount::Bind { source, target, .. } | Mount::Overlay { lower: source, target, .. }) = mount else {
-        return None;
+fn seen_at(mount: &Mount, path: &Path) -> Vec<PathBuf> {
+    let (sources, target) = match mount {
+        Mount::Bind { source, target, .. } | Mount::Cache { lower: source, target, .. } => (vec![source], target),
+        Mount::Layers { layers, target } => (layers.lower.iter().chain([&layers.upper]).collect(), target),
+        Mount::Scratch { .. } | Mount::Hide { .. } | Mount::Symlink { .. } => return Vec::new(),
     };
-    let relative = path.strip_prefix(source).ok()?;
-    Some(if relative == Path::new("") { target.clone() } else { target.join(relative) })
+    let inside = sources.into_iter().filter_map(|source| path.strip_prefix(source).ok());
+    inside.map(|relative| if relative == Path::new("") { target.clone() } else { target.join(relative) }).collect()
 }
 
 /// What not everybody may read although this process can: the shadow file of a daemon that runs as root, say.
@@ -259,7 +262,8 @@ fn secrets(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
 impl fmt::Display for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bind { source: path, .. } | Self::Overlay { lower: path, .. } => path.display().fmt(f),
+            Self::Bind { source: path, .. } | Self::Cache { lower: path, .. } => path.display().fmt(f),
+            Self::Layers { layers, .. } => write!(f, "the layers of {}", layers.upper.display()),
             Self::Scratch { target, .. } | Self::Hide { target, .. } | Self::Symlink { target, .. } => {
                 target.display().fmt(f)
             }

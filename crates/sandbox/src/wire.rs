@@ -79,8 +79,10 @@ pub fn read_memory_file(fd: &OwnedFd) -> io::Result<Vec<u8>> {
 /// What the daemon asks of a keeper. The answer comes on the control socket, the first of the descriptors that go with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Run a command. Further descriptors: the output pipe, the command, its standard input unless that is empty.
+    /// Run a command. Further descriptors: the command, its output pipe, its standard input unless that is empty.
     Run,
+    /// Run a command on a terminal of this many rows and columns. Further descriptor: the command.
+    RunOnTerminal { rows: u16, columns: u16 },
     /// Connect to a port of the sandbox's loopback.
     Connect { port: u16, family: Family },
 }
@@ -92,27 +94,26 @@ pub enum Family {
 }
 
 impl Request {
-    pub const LENGTH: usize = 4;
+    pub const LENGTH: usize = 5;
 
     pub fn encode(self) -> [u8; Self::LENGTH] {
-        match self {
-            Self::Run => [0; 4],
-            Self::Connect { port, family } => {
-                let [p0, p1] = port.to_le_bytes();
-                [1, p0, p1, u8::from(family == Family::V6)]
-            }
-        }
+        let (kind, first, second) = match self {
+            Self::Run => (0, 0, 0),
+            Self::Connect { port, family } => (1, port, u16::from(family == Family::V6)),
+            Self::RunOnTerminal { rows, columns } => (2, rows, columns),
+        };
+        let ([f0, f1], [s0, s1]) = (first.to_le_bytes(), second.to_le_bytes());
+        [kind, f0, f1, s0, s1]
     }
 
     /// `None` for bytes that [`Self::encode`] does not make.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let &[kind, p0, p1, family] = bytes else { return None };
+        let &[kind, f0, f1, s0, s1] = bytes else { return None };
+        let (first, second) = (u16::from_le_bytes([f0, f1]), u16::from_le_bytes([s0, s1]));
         Some(match kind {
             0 => Self::Run,
-            1 => Self::Connect {
-                port: u16::from_le_bytes([p0, p1]),
-                family: if family == 0 { Family::V4 } else { Family::V6 },
-            },
+            1 => Self::Connect { port: first, family: if second == 0 { Family::V4 } else { Family::V6 } },
+            2 => Self::RunOnTerminal { rows: first, columns: second },
             _ => return None,
         })
     }
@@ -122,11 +123,12 @@ impl Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
     /// A keeper is ready for commands; what bounds its group (`groups::MEMORY` and its like). With the descriptors of its
-    /// workspace, where it is confined, and of the sockets that listen for the bridges.
+    /// workspace, where it is confined, of the sockets that listen for the bridges, and of the group that bounds its memory,
+    /// where there is one.
     Ready(u32),
     /// A keeper's answer to [`Request::Connect`], with a socket that is connecting.
     Connecting,
-    /// An init has executed its command.
+    /// An init has executed its command. With the daemon's side of its terminal, where it has one.
     Started,
     /// The command's first process ended.
     Exited(i32),
@@ -144,7 +146,7 @@ pub enum Report {
 }
 
 /// Where setting up can fail.
-pub const STAGES: [&str; 7] = [
+pub const STAGES: [&str; 8] = [
     "make namespaces",
     "map the user",
     "build the root file system",
@@ -152,6 +154,7 @@ pub const STAGES: [&str; 7] = [
     "give up privileges",
     "start the command",
     "set up the network",
+    "make a terminal",
 ];
 pub const NAMESPACES: u8 = 0;
 pub const USER_MAP: u8 = 1;
@@ -160,6 +163,7 @@ pub const ENTER_ROOT: u8 = 3;
 pub const PRIVILEGES: u8 = 4;
 pub const START: u8 = 5;
 pub const NETWORK: u8 = 6;
+pub const TERMINAL: u8 = 7;
 
 impl Report {
     pub fn encode(self) -> [u8; 8] {
@@ -220,9 +224,10 @@ mod tests {
             Request::Run,
             Request::Connect { port: 65_535, family: Family::V4 },
             Request::Connect { port: 80, family: Family::V6 },
+            Request::RunOnTerminal { rows: 24, columns: 300 },
         ] {
             assert_eq!(Request::decode(&request.encode()), Some(request));
         }
-        assert_eq!(Request::decode(&[9; 4]), None);
+        assert_eq!(Request::decode(&[9; Request::LENGTH]), None);
     }
 }

@@ -86,7 +86,8 @@ fn serve() -> io::Result<()> {
         // Only the child is bounded by it.
         if let Some(bounds) = nursery.fork(Order::decode(packet), &link) {
             drop((socket, signals));
-            keeper::run(identity, keeper::Ordered { link, lock, spec, bounds })
+            let group = nursery.groups.memory();
+            keeper::run(identity, keeper::Ordered { link, lock, spec, bounds, group })
         }
     }
     drop(socket);
@@ -108,21 +109,23 @@ pub enum Namespaces {
 }
 
 impl Order {
-    const LENGTH: usize = 17;
+    const LENGTH: usize = 21;
 
     pub fn encode(self) -> [u8; Self::LENGTH] {
         let mut packet = [0; Self::LENGTH];
         packet[0] = u8::from(self.namespaces == Namespaces::Own);
         packet[1..9].copy_from_slice(&self.bounds.memory.to_le_bytes());
-        packet[9..].copy_from_slice(&self.bounds.processes.to_le_bytes());
+        packet[9..17].copy_from_slice(&self.bounds.processes.to_le_bytes());
+        packet[17..].copy_from_slice(&self.bounds.processor.to_le_bytes());
         packet
     }
 
     fn decode(packet: [u8; Self::LENGTH]) -> Self {
         let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| packet[at + index]));
+        let processor = u32::from_le_bytes(std::array::from_fn(|index| packet[17 + index]));
         Self {
             namespaces: if packet[0] == 0 { Namespaces::Hosts } else { Namespaces::Own },
-            bounds: Bounds { memory: number(1), processes: number(9) },
+            bounds: Bounds { memory: number(1), processes: number(9), processor },
         }
     }
 }
@@ -141,7 +144,12 @@ impl Nursery {
         let flags = match order.namespaces {
             Namespaces::Hosts => 0,
             Namespaces::Own => {
-                libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS
+                libc::CLONE_NEWUSER
+                    | libc::CLONE_NEWNS
+                    | libc::CLONE_NEWPID
+                    | libc::CLONE_NEWNET
+                    | libc::CLONE_NEWIPC
+                    | libc::CLONE_NEWUTS
             }
         };
         let bounded = self.groups.bound(order.bounds);
@@ -185,7 +193,7 @@ mod tests {
     #[test]
     fn orders_come_back_as_they_were() {
         for namespaces in [Namespaces::Own, Namespaces::Hosts] {
-            let order = Order { namespaces, bounds: Bounds { memory: u64::MAX - 1, processes: 7 } };
+            let order = Order { namespaces, bounds: Bounds { memory: u64::MAX - 1, processes: 7, processor: 150 } };
             assert_eq!(Order::decode(order.encode()), order);
         }
     }
