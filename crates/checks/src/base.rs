@@ -2,7 +2,7 @@
 //!
 //! However many judgements ask at the same time, one runs the check and the others wait for it; when the one is dropped, the
 //! next in line takes over. Kept in the cache is only what the commit alone decides: a zero, or failures that all have names.
-//! An end that the machine may be to blame for (no such program, no time, a signal, an error without a name) is found anew by
+//! An end that the machine may be to blame for (no such program, no time, a signal, a service that was not ready, an error without a name) is found anew by
 //! later judgements, so that a mended machine heals the verdict.
 
 use std::{
@@ -12,14 +12,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use domain::{Fault, check::CheckEnd, ports::checks::CheckCache};
+use domain::{Fault, check::CheckEnd, environment::EnvironmentId, ports::checks::CheckCache};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use crate::run::{Job, Outcome};
 
 /// Raised when a kept outcome would be read differently.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// Bytes of an outcome worth keeping; a report of more tests than fit is not one of tests.
 const LARGEST: usize = 16 << 20;
@@ -28,20 +28,20 @@ type Flight = OnceCell<Arc<Outcome>>;
 
 pub(crate) struct Bases {
     cache: Arc<dyn CheckCache>,
-    environment: String,
+    installation: String,
     /// Lives as long as somebody waits for it.
     flights: Mutex<HashMap<String, Weak<Flight>>>,
 }
 
 impl std::fmt::Debug for Bases {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bases").field("environment", &self.environment).finish_non_exhaustive()
+        f.debug_struct("Bases").field("installation", &self.installation).finish_non_exhaustive()
     }
 }
 
 impl Bases {
-    pub fn new(cache: Arc<dyn CheckCache>, environment: String) -> Self {
-        Self { cache, environment, flights: Mutex::default() }
+    pub fn new(cache: Arc<dyn CheckCache>, installation: String) -> Self {
+        Self { cache, installation, flights: Mutex::default() }
     }
 
     /// The outcome of `job`: kept, being found by another, or found now by `run`.
@@ -98,9 +98,11 @@ impl Bases {
 
     fn key(&self, job: &Job) -> String {
         let mut hash = Sha256::new();
-        let confinement = format!("{:?}", job.confinement);
+        let environment = job.surroundings.environment.as_ref().map_or("", EnvironmentId::as_str);
+        let confinement = format!("{:?}", job.surroundings.confinement);
+        let (repository, commit) = (&job.repository.id.0, job.commit.as_str());
         let parts =
-            [FORMAT, &self.environment, &job.repository.id.0, job.commit.as_str(), &job.check.command, &confinement];
+            [FORMAT, &self.installation, repository, commit, &job.check.command, environment, confinement.as_str()];
         let env = job.env.iter().flat_map(|(name, value)| [name.as_str(), value]);
         for part in parts.into_iter().chain(env) {
             hash.update(part.len().to_le_bytes());
@@ -116,9 +118,14 @@ impl Bases {
 /// Whether the same commit would end like this on any sound machine.
 fn is_the_commits_own(outcome: &Outcome) -> bool {
     let report = &outcome.report;
+    if !outcome.unready.is_empty() {
+        return false;
+    }
     match outcome.end {
         CheckEnd::Exited(0) => true,
         CheckEnd::Exited(_) => report.failed_names().next().is_some() && report.unnamed.failed == 0 && !report.broken,
-        CheckEnd::Signaled(_) | CheckEnd::TimedOut | CheckEnd::NotStarted => false,
+        CheckEnd::Signaled(_) | CheckEnd::TimedOut | CheckEnd::NotStarted | CheckEnd::OverQuota | CheckEnd::NotRun => {
+            false
+        }
     }
 }

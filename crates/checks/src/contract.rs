@@ -3,7 +3,7 @@
 use domain::{Fault, ports::workspace::ChangedPath};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-/// Protected in every repository: what defines checks, what runs outside any check, and which toolchain runs it. Tests are not
+/// Protected in every repository: what defines checks and the environment, what runs outside any check, and which toolchain runs it. Tests are not
 /// among them, as changing tests is often the work; a removed test is found by its absence instead.
 pub const PROTECTED: &[&str] = &[
     "/.github/workflows/",
@@ -25,6 +25,10 @@ pub const PROTECTED: &[&str] = &[
     "/lefthook.y*ml",
     "/.pre-commit-config.yaml",
     "/overnight.toml",
+    "/.cursor/environment.json",
+    "/devcontainer.json",
+    "/.devcontainer.json",
+    "/.devcontainer/",
     "/rust-toolchain",
     "/rust-toolchain.toml",
     "/.tool-versions",
@@ -129,13 +133,18 @@ mod tests {
 
     #[test]
     fn protects_what_defines_checks_at_the_root_only() {
-        let changed =
-            [".github/workflows/ci.yml", "overnight.toml", "sub/overnight.toml", ".husky/pre-commit", "tests/a.rs"];
-        let touched = examine(&[], &["/tests/"], &changed);
-        assert_eq!(
-            touched.protected,
-            [".github/workflows/ci.yml", "overnight.toml", ".husky/pre-commit", "tests/a.rs"]
-        );
+        let protected = [
+            ".github/workflows/ci.yml",
+            "overnight.toml",
+            ".cursor/environment.json",
+            ".devcontainer/a/devcontainer.json",
+            "devcontainer.json",
+            ".husky/pre-commit",
+            "tests/a.rs",
+        ];
+        let free = ["sub/overnight.toml", ".cursor/rules.md", "src/devcontainer.json"];
+        let touched = examine(&[], &["/tests/"], &[&protected[..], &free[..]].concat());
+        assert_eq!(touched.protected, protected);
     }
 
     #[test]

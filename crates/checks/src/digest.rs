@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use domain::check::{CheckRun, Verdict};
+use domain::check::{CheckEnd, CheckRun, Verdict};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -31,6 +31,12 @@ pub(crate) struct Told<'a> {
     pub text: &'a str,
 }
 
+impl Told<'_> {
+    fn is_run(&self) -> bool {
+        self.run.end != CheckEnd::NotRun
+    }
+}
+
 pub(crate) fn digest(verdict: Verdict, runs: &[Told<'_>], touched: &Touched) -> String {
     let mut page = Page { text: String::new(), most: MOST };
     match verdict {
@@ -51,7 +57,7 @@ pub(crate) fn digest(verdict: Verdict, runs: &[Told<'_>], touched: &Touched) -> 
         let paths = listed(&touched.protected);
         page.line(&format!("These changed paths are protected, the checks took them from the base: {paths}."));
     }
-    let of = |verdict: Verdict| runs.iter().filter(move |told| told.run.verdict == verdict);
+    let of = |verdict: Verdict| runs.iter().filter(move |told| told.run.verdict == verdict && told.is_run());
     let failing: Vec<&Told<'_>> = of(Verdict::Red).chain(of(Verdict::Inconclusive)).collect();
     for (nth, told) in failing.iter().enumerate() {
         let share = page.left() / (failing.len() - nth);
@@ -61,6 +67,9 @@ pub(crate) fn digest(verdict: Verdict, runs: &[Told<'_>], touched: &Touched) -> 
     }
     if verdict != Verdict::Green && of(Verdict::Green).next().is_some() {
         page.line(&format!("Green: {}.", names_of(runs, Verdict::Green)));
+    }
+    if runs.iter().any(|told| !told.is_run()) {
+        page.line(&format!("Not run, as a fast check is not green: {}.", names(runs, |told| !told.is_run())));
     }
     page.text.truncate(page.text.trim_end().len());
     page.text
@@ -152,7 +161,11 @@ fn listed(names: &[String]) -> String {
 }
 
 fn names_of(runs: &[Told<'_>], verdict: Verdict) -> String {
-    let names = runs.iter().filter(|told| told.run.verdict == verdict);
+    names(runs, |told| told.run.verdict == verdict)
+}
+
+fn names(runs: &[Told<'_>], is_wanted: impl Fn(&Told<'_>) -> bool) -> String {
+    let names = runs.iter().filter(|told| is_wanted(told));
     listed(&names.map(|told| format!("`{}`", cut(&told.run.check.name, 200))).collect::<Vec<_>>())
 }
 
@@ -182,7 +195,7 @@ pub(crate) fn fingerprint(verdict: Verdict, runs: &[Told<'_>], touched: &Touched
         return String::new();
     }
     let mut marks: BTreeSet<String> = touched.outside_allowed.iter().map(|path| format!("outside {path}")).collect();
-    for told in runs.iter().filter(|told| told.run.verdict != Verdict::Green) {
+    for told in runs.iter().filter(|told| told.run.verdict != Verdict::Green && told.is_run()) {
         let run = told.run;
         let names = run.new_failures.iter().chain(&run.missing);
         let before = marks.len();

@@ -3,16 +3,17 @@
 use bytes::Bytes;
 use domain::{
     Fault,
-    check::{BlobId, CheckRun, CheckSpec, Judgement, Verdict},
+    check::{BlobId, CheckEnd, CheckRun, CheckSpec, Judgement, Tier, Verdict},
+    ids::CommitId,
     ports::checks::JudgeRequest,
 };
 use futures::future::{try_join, try_join_all};
 
 use crate::{
-    Checks,
+    Checks, blocked,
     contract::Contract,
     digest::{self, Told},
-    parse::Tally,
+    parse::{Report, Tally},
     run::{Execution, Job},
     verdict::{self, Comparison},
 };
@@ -27,35 +28,26 @@ impl Checks {
         let touched = contract.examine(&self.options.workspaces.changed_paths(repository, base, head).await?);
         // Where nothing protected has changed, the head's files are the base's already.
         let protect = (!touched.protected.is_empty()).then(|| (request.base.clone(), contract.protected_globs()));
-        let jobs = request.checks.iter().enumerate().map(|(nth, check)| {
-            let head = Job {
-                repository: request.repository.clone(),
-                commit: request.head.clone(),
-                protect: protect.clone(),
-                check: check.clone(),
-                confinement: request.confinement,
-                env: request.env.clone(),
-                label: format!("{}-check-{nth}", request.key),
-            };
-            let base = Job {
-                commit: request.base.clone(),
-                protect: None,
-                label: format!("{}-base-{nth}", request.key),
-                ..head.clone()
-            };
-            self.judge_one(head, base)
-        });
-        let judged = try_join_all(jobs).await?;
-        let told: Vec<Told<'_>> = judged
-            .iter()
-            .map(|(run, execution)| Told { run, report: &execution.outcome.report, text: &execution.text })
-            .collect();
+        let judge = |tier: Tier| {
+            let of_tier = request.checks.iter().enumerate().filter(move |(_, check)| check.tier == tier);
+            try_join_all(of_tier.map(|(nth, check)| self.judge_one(nth, jobs(&request, protect.clone(), nth, check))))
+        };
+        let mut judged = judge(Tier::Fast).await?;
+        if judged.iter().all(|one| one.run.verdict == Verdict::Green) {
+            judged.extend(judge(Tier::Slow).await?);
+        } else {
+            let slow = request.checks.iter().enumerate().filter(|(_, check)| check.tier == Tier::Slow);
+            judged.extend(slow.map(|(nth, check)| Judged::not_run(nth, check.clone())));
+        }
+        judged.sort_by_key(|one| one.nth);
+        let told: Vec<Told<'_>> =
+            judged.iter().map(|one| Told { run: &one.run, report: &one.report, text: &one.text }).collect();
         let verdict = overall(&told, !touched.outside_allowed.is_empty());
         let digest = digest::digest(verdict, &told, &touched);
         let fingerprint = digest::fingerprint(verdict, &told, &touched);
         Ok(Judgement {
             verdict,
-            runs: judged.into_iter().map(|(run, _)| run).collect(),
+            runs: judged.into_iter().map(|one| one.run).collect(),
             outside_allowed: touched.outside_allowed,
             protected_touched: touched.protected,
             digest,
@@ -63,14 +55,14 @@ impl Checks {
         })
     }
 
-    async fn judge_one(&self, head: Job, base: Job) -> Result<(CheckRun, Execution), Fault> {
+    async fn judge_one(&self, nth: usize, (head, base): (Job, Job)) -> Result<Judged, Fault> {
         let check = head.check.clone();
         let run_base = || async { Ok(self.runner.execute(base.clone()).await?.outcome) };
         let (execution, base) = try_join(self.runner.execute(head), self.bases.outcome(&base, run_base)).await?;
         let compared = verdict::compare(&execution.outcome, &base);
         let log = self.keep_log(&execution, &compared).await?;
-        let run = summary(check, &execution, compared, log);
-        Ok((CheckRun { base_end: base.end, ..run }, execution))
+        let run = CheckRun { base_end: base.end, log, ..summary(check, &execution, compared) };
+        Ok(Judged { nth, run, report: execution.outcome.report, text: execution.text })
     }
 
     /// The whole output, and below it the lists that are too long for the judgement. An empty output is not worth a file.
@@ -94,11 +86,70 @@ impl Checks {
     }
 }
 
-fn summary(check: CheckSpec, execution: &Execution, compared: Comparison, log: Option<BlobId>) -> CheckRun {
+/// One check's part of a judgement.
+struct Judged {
+    /// Its place in the request.
+    nth: usize,
+    run: CheckRun,
+    report: Report,
+    text: String,
+}
+
+impl Judged {
+    fn not_run(nth: usize, check: CheckSpec) -> Self {
+        let reason = "not run, as a fast check is not green".to_owned();
+        let run = CheckRun {
+            check,
+            verdict: Verdict::Inconclusive,
+            end: CheckEnd::NotRun,
+            base_end: CheckEnd::NotRun,
+            duration_ms: 0,
+            passed: 0,
+            failed: 0,
+            skipped: 0,
+            fixed: Vec::new(),
+            new_failures: Vec::new(),
+            known_failures: Vec::new(),
+            missing: Vec::new(),
+            reason,
+            blocked: Vec::new(),
+            log: None,
+        };
+        Self { nth, run, report: Report::default(), text: String::new() }
+    }
+}
+
+/// One check on the head and on the base.
+fn jobs(request: &JudgeRequest, protect: Option<(CommitId, Vec<String>)>, nth: usize, check: &CheckSpec) -> (Job, Job) {
+    let head = Job {
+        repository: request.repository.clone(),
+        base: request.base.clone(),
+        commit: request.head.clone(),
+        protect,
+        check: check.clone(),
+        surroundings: request.surroundings.clone(),
+        env: request.env.clone(),
+        label: format!("{}-check-{nth}", request.key),
+    };
+    let base = Job {
+        commit: request.base.clone(),
+        protect: None,
+        label: format!("{}-base-{nth}", request.key),
+        ..head.clone()
+    };
+    (head, base)
+}
+
+/// The run without what only the base and the log tell.
+fn summary(check: CheckSpec, execution: &Execution, compared: Comparison) -> CheckRun {
     let Tally { passed, failed, skipped } = execution.outcome.report.total();
     let capped = |mut names: Vec<String>| {
         names.truncate(LISTED);
         names
+    };
+    let reason = match blocked::clause(&execution.refused) {
+        Some(clause) if compared.verdict != Verdict::Green => format!("{}; {clause}", compared.reason),
+        Some(_) | None => compared.reason,
     };
     CheckRun {
         check,
@@ -113,8 +164,9 @@ fn summary(check: CheckSpec, execution: &Execution, compared: Comparison, log: O
         new_failures: capped(compared.new_failures),
         known_failures: capped(compared.known_failures),
         missing: capped(compared.missing),
-        reason: compared.reason,
-        log,
+        reason,
+        blocked: blocked::places(&execution.refused),
+        log: None,
     }
 }
 

@@ -1,8 +1,11 @@
 //! JUnit files at their usual places, as far as the run itself wrote them: one that came with the commit is the agent's word.
 
-use std::{collections::BTreeMap, path::Path, time::SystemTime};
+use std::{collections::BTreeMap, time::SystemTime};
 
-use domain::ports::sandbox::Files;
+use domain::{
+    Fault,
+    ports::sandbox::{Entry, EntryKind, Files},
+};
 
 /// Bytes of one file; a longer one is not read.
 const LONGEST: usize = 16 << 20;
@@ -24,44 +27,56 @@ const DIRECTORIES: &[&str] = &[
 /// What tells a file written anew from the same one untouched, by its path from the root.
 pub(crate) type Stamps = BTreeMap<String, (SystemTime, u64)>;
 
-/// Looks from the host's side without following a link. Only names and times come from here: contents are read through the
-/// sandbox's own files, which never leave the workspace.
-pub(crate) fn find(root: &Path) -> Stamps {
-    let mut stamps = Stamps::new();
-    for file in FILES {
-        note(root, (*file).to_owned(), &mut stamps);
-    }
+/// Looks where reports are written, without following a link.
+pub(crate) fn find(files: &dyn Files) -> Result<Stamps, Fault> {
+    let mut seen = Seen { files, listed: BTreeMap::new() };
+    let is_report = |entry: &Entry| FILES.contains(&entry.name.as_str());
+    let mut stamps: Stamps = stamped(seen.entries(ROOT)?, "", is_report).collect();
     for directory in DIRECTORIES {
-        let mut path = root.to_owned();
-        let is_real = directory.split('/').all(|part| {
-            path.push(part);
-            path.symlink_metadata().is_ok_and(|meta| meta.is_dir())
-        });
-        let entries = is_real.then(|| path.read_dir().ok()).flatten();
-        for name in entries.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-            if name.ends_with(".xml") {
-                note(root, format!("{directory}/{name}"), &mut stamps);
-            }
+        let entries = seen.entries(directory)?;
+        stamps.extend(stamped(entries, &format!("{directory}/"), |entry| entry.name.ends_with(".xml")));
+    }
+    Ok(stamps)
+}
+
+const ROOT: &str = ".";
+
+/// Directories that were listed, each once.
+struct Seen<'a> {
+    files: &'a dyn Files,
+    listed: BTreeMap<String, Vec<Entry>>,
+}
+
+impl Seen<'_> {
+    /// What is in a directory; nothing where a part of its path is a link.
+    fn entries(&mut self, directory: &str) -> Result<&[Entry], Fault> {
+        if !self.listed.contains_key(directory) {
+            let (parent, name) = directory.rsplit_once('/').unwrap_or((ROOT, directory));
+            let is_it = |entry: &Entry| entry.name == name && entry.kind == EntryKind::Directory;
+            let is_real = directory == ROOT || self.entries(parent)?.iter().any(is_it);
+            let entries = if is_real { self.files.list(directory)? } else { Vec::new() };
+            self.listed.insert(directory.to_owned(), entries);
         }
-    }
-    stamps
-}
-
-fn note(root: &Path, file: String, stamps: &mut Stamps) {
-    let meta = root.join(&file).symlink_metadata();
-    if let Ok(meta) = meta.as_ref()
-        && meta.is_file()
-        && stamps.len() < MOST
-        && let Ok(modified) = meta.modified()
-    {
-        stamps.insert(file, (modified, meta.len()));
+        Ok(&self.listed[directory])
     }
 }
 
-/// The contents of what was written since `before`. A file that cannot be read says nothing.
-pub(crate) fn read(files: &dyn Files, before: &Stamps, root: &Path) -> Vec<String> {
-    let written = find(root).into_iter().filter(|(path, stamp)| before.get(path) != Some(stamp));
+fn stamped<'a>(
+    entries: &'a [Entry],
+    prefix: &str,
+    is_report: impl Fn(&Entry) -> bool + 'a,
+) -> impl Iterator<Item = (String, (SystemTime, u64))> + 'a {
+    let reports = entries.iter().filter(move |entry| entry.kind == EntryKind::File && is_report(entry));
+    let prefix = prefix.to_owned();
+    reports.map(move |entry| (format!("{prefix}{}", entry.name), (entry.modified, entry.bytes)))
+}
+
+/// The contents of what was written since `before`. What cannot be read says nothing.
+pub(crate) fn read(files: &dyn Files, before: &Stamps) -> Vec<String> {
+    let after = find(files).unwrap_or_default();
+    let written = after.into_iter().filter(|(path, stamp)| before.get(path) != Some(stamp));
     written
+        .take(MOST)
         .filter_map(|(path, _)| {
             let (content, length) = files.read(&path, 0, LONGEST).ok()?;
             (length as usize == content.len()).then(|| String::from_utf8_lossy(&content).into_owned())

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `judge` | one judgement: every check on the head and on the base, the contract's paths, the verdict |
 //! | `run` | one execution of a check: fresh checkout, fresh sandbox, whole output, always cleared away |
+//! | `places` | how many executions go on at once |
+//! | `blocked` | hosts that an execution was not let reach |
 //! | `base` | the base's own results: run once, kept |
 //! | `junit_files` | the reports a run wrote into its checkout |
 //! | `parse` | from what a run left behind to named tests and located messages, a file per format |
@@ -18,17 +20,20 @@
 #![forbid(unsafe_code)]
 
 mod base;
+mod blocked;
 mod contract;
 mod detect;
 mod digest;
 mod judge;
 mod junit_files;
 mod parse;
+mod places;
 mod run;
 mod verdict;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+pub use contract::PROTECTED;
 use domain::{
     Fault,
     check::{CheckSpec, Judgement},
@@ -36,52 +41,51 @@ use domain::{
     ports::{
         BoxFuture,
         checks::{CheckCache, JudgeRequest},
-        sandbox::{Limits, Sandboxes},
+        environments::Environments,
         store::Blobs,
         workspace::{Repository, Workspaces},
     },
 };
-use tokio::sync::Semaphore;
-
-pub use contract::PROTECTED;
 
 /// What the room is wired with.
 #[derive(Clone)]
 pub struct Options {
     pub workspaces: Arc<dyn Workspaces>,
-    pub sandboxes: Arc<dyn Sandboxes>,
+    pub environments: Arc<dyn Environments>,
     pub blobs: Arc<dyn Blobs>,
     pub cache: Arc<dyn CheckCache>,
     /// Executions at the same time, over all judgements. `None`: no limit.
     pub parallel: Option<usize>,
+    /// One that lasts longer makes room for another, so that checks which hang do not hold up all others. At most `parallel` such
+    /// late ones go on besides.
+    pub late_after: Duration,
     /// For checks that name no timeout of their own.
     pub timeout: Duration,
-    pub limits: Limits,
-    /// Host paths that no check may see.
-    pub hidden: Vec<PathBuf>,
-    /// Names what results depend on besides the repository: the program's version, the sandbox's, the toolchain's. Kept base
-    /// results of another environment are not used.
-    pub environment: String,
+    /// Of one execution's kept output.
+    pub output_bytes: u64,
+    /// Names what results depend on besides the repository and its environment: the program's version, the sandbox's. Base results
+    /// that were kept under another name are not used.
+    pub installation: String,
 }
 
 impl Options {
-    /// Two executions at a time, 30 minutes each, 32 MiB of output kept, nothing hidden.
+    /// Two executions at a time, late after two minutes, 30 minutes each, 32 MiB of output kept.
     pub fn new(
         workspaces: Arc<dyn Workspaces>,
-        sandboxes: Arc<dyn Sandboxes>,
+        environments: Arc<dyn Environments>,
         blobs: Arc<dyn Blobs>,
         cache: Arc<dyn CheckCache>,
     ) -> Self {
         Self {
             workspaces,
-            sandboxes,
+            environments,
             blobs,
             cache,
             parallel: Some(2),
+            late_after: Duration::from_secs(2 * 60),
             timeout: Duration::from_secs(30 * 60),
-            limits: Limits { output_bytes: 32 << 20, ..Limits::default() },
-            hidden: Vec::new(),
-            environment: env!("CARGO_PKG_VERSION").to_owned(),
+            output_bytes: 32 << 20,
+            installation: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 }
@@ -90,10 +94,10 @@ impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
             .field("parallel", &self.parallel)
+            .field("late_after", &self.late_after)
             .field("timeout", &self.timeout)
-            .field("limits", &self.limits)
-            .field("hidden", &self.hidden)
-            .field("environment", &self.environment)
+            .field("output_bytes", &self.output_bytes)
+            .field("installation", &self.installation)
             .finish_non_exhaustive()
     }
 }
@@ -108,9 +112,8 @@ pub struct Checks {
 
 impl Checks {
     pub fn new(options: Options) -> Arc<Self> {
-        let slots = options.parallel.unwrap_or(Semaphore::MAX_PERMITS).clamp(1, Semaphore::MAX_PERMITS);
-        let runner = run::Runner::new(options.clone(), slots);
-        let bases = base::Bases::new(options.cache.clone(), options.environment.clone());
+        let runner = run::Runner::new(options.clone());
+        let bases = base::Bases::new(options.cache.clone(), options.installation.clone());
         Arc::new(Self { options, runner, bases })
     }
 }

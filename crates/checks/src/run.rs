@@ -17,16 +17,21 @@ use domain::{
     check::{CheckEnd, CheckSpec},
     ids::CommitId,
     ports::{
-        sandbox::{Confinement, Exec, Exit, Output, Sandbox, SandboxSpec},
-        workspace::{Checkout, CheckoutRequest, Repository},
+        egress::Refusal,
+        environments::{OpenRequest, Opened, Purpose},
+        sandbox::{Exec, Exit, Output, Tree},
+        workspace::{CheckoutRequest, Prepared, Repository, Surroundings},
     },
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
-    Options, junit_files,
+    Options,
+    blocked::Collector,
+    junit_files,
     parse::{self, Report},
+    places::Places,
 };
 
 /// How long one call waits for a command that has no reason to end soon.
@@ -51,10 +56,12 @@ const ENV: &[(&str, &str)] = &[
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub repository: Repository,
+    /// Whose definition furnishes the sandbox, whatever commit is checked.
+    pub base: CommitId,
     pub commit: CommitId,
     pub protect: Option<(CommitId, Vec<String>)>,
     pub check: CheckSpec,
-    pub confinement: Confinement,
+    pub surroundings: Surroundings,
     pub env: Vec<(String, String)>,
     /// Beginning of the checkout's name: letters, digits, `.` and `-`.
     pub label: String,
@@ -71,6 +78,9 @@ pub(crate) struct Outcome {
     /// The last line that looks like an error, or the last line.
     #[serde(default)]
     pub complaint: String,
+    /// Services of the environment that were not ready. Such an outcome is not kept.
+    #[serde(skip)]
+    pub unready: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -81,30 +91,34 @@ pub(crate) struct Execution {
     pub output: Bytes,
     /// As a person reads it.
     pub text: String,
+    /// What it wanted to reach and was not let.
+    pub refused: Vec<Refusal>,
 }
 
 /// Runs jobs, a bounded number at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Runner {
     options: Options,
-    slots: Arc<Semaphore>,
+    places: Places,
     serial: Arc<AtomicU64>,
 }
 
 impl Runner {
-    pub fn new(options: Options, slots: usize) -> Self {
-        Self { options, slots: Arc::new(Semaphore::new(slots)), serial: Arc::default() }
+    pub fn new(options: Options) -> Self {
+        let places = Places::new(options.parallel, options.late_after);
+        Self { options, places, serial: Arc::default() }
     }
 
     /// Dropping the future stops the command; the checkout is removed all the same, by a task of its own.
     pub async fn execute(&self, job: Job) -> Result<Execution, Fault> {
-        let slot =
-            Arc::clone(&self.slots).acquire_owned().await.map_err(|_| Fault::bug("the check slots are closed"))?;
+        let place = self.places.take().await?;
         let (wanted, unwanted) = oneshot::channel::<Infallible>();
         let runner = self.clone();
         let task = tokio::spawn(async move {
-            let _slot = slot;
-            runner.carry_out(job, unwanted).await
+            tokio::select! {
+                done = runner.carry_out(job, unwanted) => done,
+                never = place.hold() => match never {},
+            }
         });
         let done = task.await;
         drop(wanted);
@@ -113,48 +127,53 @@ impl Runner {
 
     async fn carry_out(&self, job: Job, unwanted: oneshot::Receiver<Infallible>) -> Result<Execution, Fault> {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{serial}", job.label);
         let request = CheckoutRequest {
             repository: job.repository.clone(),
             commit: job.commit.clone(),
             protect: job.protect.clone(),
-            name: format!("{}-{serial}", job.label),
+            name: name.clone(),
+            surroundings: job.surroundings.clone(),
         };
-        let checkout = self.options.workspaces.checkout(request).await?;
-        let result = match self.options.sandboxes.open(self.sandbox(&job, &checkout)).await {
-            Ok(sandbox) => {
+        let place = self.options.workspaces.checkout(request).await?;
+        let host = Host::of(&place);
+        let refused = Collector::default();
+        let result = match self.options.environments.open(self.opening(&job, place, refused.clone())).await {
+            Ok(opened) => {
                 let result = tokio::select! {
-                    result = self.run(&job, &checkout, &*sandbox) => result,
+                    result = self.run(&job, &opened, host) => result,
                     _ = unwanted => Err(Fault::transient("nobody waits for this check any more")),
                 };
-                sandbox.kill().await;
+                opened.sandbox.kill().await;
                 result
             }
             Err(fault) => Err(fault),
         };
-        self.options.workspaces.discard_checkout(checkout).await;
-        result
+        self.options.workspaces.discard_checkout(name).await;
+        result.map(|execution| Execution { refused: refused.collected(), ..execution })
     }
 
-    fn sandbox(&self, job: &Job, checkout: &Checkout) -> SandboxSpec {
+    fn opening(&self, job: &Job, place: Prepared, refused: Collector) -> OpenRequest {
         let env = ENV.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        SandboxSpec {
-            root: checkout.root.clone(),
-            home: checkout.home.clone(),
-            readable: checkout.readable.clone(),
-            hidden: self.options.hidden.clone(),
+        OpenRequest {
+            repository: job.repository.clone(),
+            base: job.base.clone(),
+            place,
+            purpose: Purpose::Check,
+            confinement: job.surroundings.confinement,
             env: env
                 .filter(|(name, _)| job.env.iter().all(|(given, _)| given != name))
                 .chain(job.env.clone())
                 .collect(),
-            limits: self.options.limits,
-            lock: checkout.lock.clone(),
-            spill: checkout.spill.clone(),
-            confinement: job.confinement,
+            bridges: Vec::new(),
+            refused: Arc::new(move |refusal| refused.note(refusal)),
+            output_bytes: self.options.output_bytes,
         }
     }
 
-    async fn run(&self, job: &Job, checkout: &Checkout, sandbox: &dyn Sandbox) -> Result<Execution, Fault> {
-        let before = junit_files::find(&checkout.root);
+    async fn run(&self, job: &Job, opened: &Opened, host: Host) -> Result<Execution, Fault> {
+        let files = opened.sandbox.files().await?;
+        let before = junit_files::find(&*files)?;
         let started = Instant::now();
         let exec = Exec {
             argv: ["sh", "-c", &job.check.command].map(str::to_owned).to_vec(),
@@ -163,7 +182,7 @@ impl Runner {
             stdin: Bytes::new(),
             timeout: job.check.timeout_s.map_or(self.options.timeout, Duration::from_secs),
         };
-        let mut process = sandbox.spawn(exec).await?;
+        let mut process = opened.sandbox.spawn(exec).await?;
         let exit = loop {
             if let Some(exit) = process.wait(PATIENCE).await {
                 break exit;
@@ -171,24 +190,36 @@ impl Runner {
         };
         let duration = started.elapsed();
         // What it left running must not write while its results are read.
-        sandbox.kill().await;
+        process.kill().await;
         let (output, whole) = collect(process.output()).await?;
-        let files = junit_files::read(sandbox.files(), &before, &checkout.root);
-        let read = Reading {
-            exit,
-            output: output.clone(),
-            files,
-            root: checkout.root.clone(),
-            home: checkout.home.clone(),
-            whole,
-        };
-        let (outcome, text) = match output.len() < SMALL {
+        let written = junit_files::read(&*files, &before);
+        let read = Reading { exit, output: output.clone(), files: written, host, whole };
+        let (mut outcome, text) = match output.len() < SMALL {
             true => read.outcome(),
             false => tokio::task::spawn_blocking(move || read.outcome()).await.map_err(|error| {
                 Fault::bug(format!("reading the output of `{}` broke off: {error}", job.check.name))
             })?,
         };
-        Ok(Execution { outcome, duration, output, text })
+        outcome.unready.clone_from(&opened.notes);
+        Ok(Execution { outcome, duration, output, text, refused: Vec::new() })
+    }
+}
+
+/// Where workspace and HOME are on the host, for commands that see them there: plain processes, to which nothing else can be
+/// shown.
+#[derive(Clone, Debug)]
+struct Host {
+    root: Option<PathBuf>,
+    home: Option<PathBuf>,
+}
+
+impl Host {
+    fn of(place: &Prepared) -> Self {
+        let plain = |tree: &Tree| match tree {
+            Tree::Directory(path) => Some(path.clone()),
+            Tree::Layers(_) => None,
+        };
+        Self { root: plain(&place.root), home: plain(&place.home) }
     }
 }
 
@@ -233,16 +264,16 @@ struct Reading {
     exit: Exit,
     output: Bytes,
     files: Vec<String>,
-    root: PathBuf,
-    home: PathBuf,
+    host: Host,
     whole: bool,
 }
 
 impl Reading {
     fn outcome(&self) -> (Outcome, String) {
-        let text = parse::readable(&self.output, &self.root, &self.home);
+        let text = parse::readable(&self.output, self.host.root.as_deref(), self.host.home.as_deref());
         let mut report = parse::parse(&text, &self.files);
-        report.cut_short |= !self.whole || matches!(self.exit, Exit::TimedOut | Exit::Signal(_));
+        report.cut_short |=
+            !self.whole || matches!(self.exit, Exit::TimedOut | Exit::OverQuota { .. } | Exit::Signal(_));
         report.broken |= !self.whole;
         let absent = absent_program(self.exit, &text);
         let end = match self.exit {
@@ -250,10 +281,11 @@ impl Reading {
             Exit::Code(code) => CheckEnd::Exited(code),
             Exit::Signal(signal) => CheckEnd::Signaled(signal),
             Exit::TimedOut => CheckEnd::TimedOut,
+            Exit::OverQuota { .. } => CheckEnd::OverQuota,
             Exit::NotStarted => CheckEnd::NotStarted,
         };
         let complaint = parse::complaint(&text, COMPLAINT);
-        (Outcome { end, report, absent, complaint }, text)
+        (Outcome { end, report, absent, complaint, unready: Vec::new() }, text)
     }
 }
 
@@ -264,7 +296,7 @@ fn absent_program(exit: Exit, text: &str) -> Option<String> {
         Exit::Code(127) => &[": not found", ": command not found", ": No such file"],
         Exit::Code(126) => &[": Permission denied", ": cannot execute", ": Is a directory", ": Exec format error"],
         Exit::Code(2) if text.trim_end().lines().next_back()?.starts_with("sh: 0: cannot open ") => &[": No such file"],
-        Exit::Code(_) | Exit::Signal(_) | Exit::TimedOut | Exit::NotStarted => return None,
+        Exit::Code(_) | Exit::Signal(_) | Exit::TimedOut | Exit::OverQuota { .. } | Exit::NotStarted => return None,
     };
     text.lines().rev().take(20).find_map(|line| {
         let (before, _) = marks.iter().find_map(|mark| line.rsplit_once(mark))?;

@@ -3,7 +3,8 @@
 //!
 //! The rules, first match wins:
 //!
-//! 1. A command that cannot be started, or does not end, on head and base alike is inconclusive; on the head only, red.
+//! 1. A command that cannot be started, or does not end, or fills the disk, on head and base alike is inconclusive; on the
+//!    head only, red.
 //! 2. A failure that the base does not have is red, whatever the exit code: a report that shows failures beats a zero.
 //! 3. A test that ran on the base and does not now is red.
 //! 4. Exit code zero is green.
@@ -11,15 +12,21 @@
 //! 6. A red exit is green where the base exits the same way, every failure has a name that fails on the base too, and
 //!    nothing else in the output looks like an error that the base does not print.
 //! 7. Everything else is inconclusive: the base fails too, in a way that cannot be told apart.
+//!
+//! And above them all: where a service of the environment was not ready, on the head or on a base that failed, only a plain
+//! success (rule 4) says anything; everything else is inconclusive.
 
 use std::collections::BTreeSet;
 
 use domain::check::{CheckEnd, Verdict};
 
 use crate::{
-    parse::{Passes, Report, Tally},
+    parse::{Passes, Report, Tally, cut},
     run::Outcome,
 };
+
+/// Bytes of a service's note in a reason.
+const NOTE: usize = 300;
 
 /// One check on head and base.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +53,26 @@ pub(crate) fn compare(head: &Outcome, base: &Outcome) -> Comparison {
     let mut comparison =
         Comparison { verdict: Verdict::Red, reason: String::new(), fixed, new_failures, known_failures, missing };
     (comparison.verdict, comparison.reason) = rule(head, base, &comparison);
+    let is_success = comparison.verdict == Verdict::Green && head.end == CheckEnd::Exited(0);
+    if let Some(unready) = unready(head, base)
+        && !is_success
+    {
+        comparison.verdict = Verdict::Inconclusive;
+        comparison.reason = format!("{}; but {unready}", comparison.reason);
+    }
     comparison
+}
+
+/// The first service that was not ready where it may have made the check fail, in a clause.
+fn unready(head: &Outcome, base: &Outcome) -> Option<String> {
+    let on_base = base.unready.first().filter(|_| base.end != CheckEnd::Exited(0));
+    let (note, place) = match (head.unready.first(), on_base) {
+        (Some(note), _) => (note, ""),
+        (None, Some(note)) => (note, "on the base, "),
+        (None, None) => return None,
+    };
+    let line = note.lines().find(|line| !line.trim().is_empty()).unwrap_or("a service was not ready");
+    Some(format!("{place}{}", cut(line.trim().trim_end_matches('.'), NOTE)))
 }
 
 fn tally_of(report: &Report, name: &str) -> Tally {
@@ -61,7 +87,9 @@ fn missing(head: &Outcome, base: &Outcome, has_new_failures: bool) -> Vec<String
     let got_through = match head.end {
         CheckEnd::Exited(0) => true,
         CheckEnd::Exited(_) => !report.tests.is_empty() && !broke_off && report.loose.is_subset(&base.report.loose),
-        CheckEnd::Signaled(_) | CheckEnd::TimedOut | CheckEnd::NotStarted => false,
+        CheckEnd::Signaled(_) | CheckEnd::TimedOut | CheckEnd::NotStarted | CheckEnd::OverQuota | CheckEnd::NotRun => {
+            false
+        }
     };
     let mut missing = Vec::new();
     let mut lost = 0_u32;
@@ -95,20 +123,8 @@ fn fixed(head: &Report, base: &Report, missing: &[String]) -> Vec<String> {
 }
 
 fn rule(head: &Outcome, base: &Outcome, found: &Comparison) -> (Verdict, String) {
-    match (head.end, base.end) {
-        (CheckEnd::NotStarted, CheckEnd::NotStarted) => {
-            let program = head.absent.as_deref().unwrap_or("sh");
-            return inconclusive(format!("`{program}` was not found on this machine: install it or change the check"));
-        }
-        (CheckEnd::NotStarted, _) => {
-            let program = head.absent.as_deref().unwrap_or("sh");
-            return red(format!("`{program}` cannot be started; on the base the check gets past that"));
-        }
-        (CheckEnd::TimedOut, CheckEnd::TimedOut) => {
-            return inconclusive("it did not end in time, and neither does it on the base".to_owned());
-        }
-        (CheckEnd::TimedOut, _) => return red("it did not end in time, as it does on the base".to_owned()),
-        (CheckEnd::Exited(_) | CheckEnd::Signaled(_), _) => {}
+    if let Some(verdict) = never_ended(head, base) {
+        return verdict;
     }
     let unnamed = head.report.unnamed.failed.saturating_sub(base.report.unnamed.failed);
     if !found.new_failures.is_empty() {
@@ -149,6 +165,29 @@ fn rule(head: &Outcome, base: &Outcome, found: &Comparison) -> (Verdict, String)
     }
 }
 
+/// The verdict on a command that did not come to an end of its own.
+fn never_ended(head: &Outcome, base: &Outcome) -> Option<(Verdict, String)> {
+    let program = head.absent.as_deref().unwrap_or("sh");
+    Some(match (head.end, base.end) {
+        (CheckEnd::NotStarted, CheckEnd::NotStarted) => {
+            inconclusive(format!("`{program}` was not found on this machine: install it or change the check"))
+        }
+        (CheckEnd::NotStarted, _) => {
+            red(format!("`{program}` cannot be started; on the base the check gets past that"))
+        }
+        (CheckEnd::TimedOut, CheckEnd::TimedOut) => {
+            inconclusive("it did not end in time, and neither does it on the base".to_owned())
+        }
+        (CheckEnd::TimedOut, _) => red("it did not end in time, as it does on the base".to_owned()),
+        (CheckEnd::OverQuota, CheckEnd::OverQuota) => inconclusive(
+            "it filled the disk up to its quota, and does so on the base: give it more in overnight.toml".to_owned(),
+        ),
+        (CheckEnd::OverQuota, _) => red("it filled the disk up to its quota; on the base it does not".to_owned()),
+        (CheckEnd::NotRun, _) => inconclusive("not run".to_owned()),
+        (CheckEnd::Exited(_) | CheckEnd::Signaled(_), _) => return None,
+    })
+}
+
 /// Whether names account for the whole of a red exit.
 fn is_explained(head: &Outcome, base: &Outcome) -> bool {
     matches!(head.end, CheckEnd::Exited(_))
@@ -183,6 +222,8 @@ pub(crate) fn told(end: CheckEnd) -> String {
         CheckEnd::Signaled(signal) => format!("killed by signal {signal}"),
         CheckEnd::TimedOut => "did not end in time".to_owned(),
         CheckEnd::NotStarted => "could not be started".to_owned(),
+        CheckEnd::OverQuota => "killed, as the disk quota was used up".to_owned(),
+        CheckEnd::NotRun => "not run".to_owned(),
     }
 }
 

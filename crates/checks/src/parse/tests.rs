@@ -9,7 +9,7 @@ use super::*;
 fn fixture(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     let raw = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    readable(&raw, Path::new("/workspace"), Path::new("/home/agent"))
+    readable(&raw, None, None)
 }
 
 fn read(name: &str) -> Report {
@@ -349,7 +349,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
-        let text = readable(&bytes, Path::new("/w"), Path::new("/h"));
+        let text = readable(&bytes, Some(Path::new("/w")), Some(Path::new("/h")));
         let _ = parse(&text, std::slice::from_ref(&text));
     }
 

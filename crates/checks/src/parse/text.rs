@@ -14,8 +14,9 @@ pub(super) fn expression(pattern: &str) -> Regex {
 }
 
 /// What a command printed, as a person would have read it: UTF-8 with replacements, no terminal controls, lines that
-/// were written over gone, paths relative to the root of the workspace.
-pub(crate) fn readable(output: &[u8], root: &Path, home: &Path) -> String {
+/// were written over gone, paths relative to the root of the workspace. `root` and `home` are where the host has them, for a
+/// command that saw them there.
+pub(crate) fn readable(output: &[u8], root: Option<&Path>, home: Option<&Path>) -> String {
     static CONTROL: LazyLock<Regex> =
         LazyLock::new(|| expression(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]"));
     let mut text = String::from_utf8_lossy(output).into_owned();
@@ -26,8 +27,9 @@ pub(crate) fn readable(output: &[u8], root: &Path, home: &Path) -> String {
         let shown = |line: &str| line.trim_end_matches('\r').rsplit('\r').next().unwrap_or("").to_owned() + "\n";
         text = text.split('\n').map(shown).collect();
     }
-    for (place, here) in [(root, ""), (Path::new(WORKSPACE_DIR), ""), (home, "~/"), (Path::new(HOME_DIR), "~/")] {
-        let place = place.to_string_lossy();
+    let (workspace, inner_home) = (Some(Path::new(WORKSPACE_DIR)), Some(Path::new(HOME_DIR)));
+    for (place, here) in [(root, ""), (workspace, ""), (home, "~/"), (inner_home, "~/")] {
+        let Some(place) = place.map(Path::to_string_lossy) else { continue };
         if place.len() > 1 && text.contains(&*place) {
             text = seen_from(&text, &place, here);
         }
@@ -122,16 +124,18 @@ mod tests {
     fn takes_away_what_only_a_terminal_needs() {
         let raw =
             b"\x1b[31mred\x1b[0m\r\n 10%\r 20%\rdone\nat /srv/x/tree/src/a.rs:3 and /workspace/b \xff\x1b]0;t\x07.";
-        let text = readable(raw, Path::new("/srv/x/tree"), Path::new("/srv/x/home"));
+        let text = readable(raw, Some(Path::new("/srv/x/tree")), Some(Path::new("/srv/x/home")));
         assert_eq!(text, "red\ndone\nat src/a.rs:3 and b \u{fffd}.\n");
     }
 
     #[test]
     fn a_path_is_seen_from_the_root_only_where_it_starts_there() {
-        let seen = |text: &str| readable(text.as_bytes(), Path::new("/srv/tree"), Path::new("/srv/home"));
+        let (root, home) = (Some(Path::new("/srv/tree")), Some(Path::new("/srv/home")));
+        let seen = |text: &str| readable(text.as_bytes(), root, home);
         assert_eq!(seen("in /srv/tree: (/srv/tree/a) '/workspace/b'"), "in .: (a) 'b'");
         assert_eq!(seen("/x/workspace/a /srv/trees /workspace/workspace/a"), "/x/workspace/a /srv/trees workspace/a");
         assert_eq!(seen("/srv/home/.cargo"), "~/.cargo");
+        assert_eq!(readable(b"/srv/tree/a /workspace/b /home/agent/c", None, None), "/srv/tree/a b ~/c");
     }
 
     #[test]

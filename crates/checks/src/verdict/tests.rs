@@ -6,7 +6,7 @@ use super::*;
 use crate::parse::parse;
 
 fn outcome(end: CheckEnd, text: &str) -> Outcome {
-    Outcome { end, report: parse(text, &[]), absent: None, complaint: String::new() }
+    Outcome { end, report: parse(text, &[]), absent: None, complaint: String::new(), unready: vec![] }
 }
 
 const CARGO: &str = include_str!("../../tests/fixtures/cargo-no-fail-fast.txt");

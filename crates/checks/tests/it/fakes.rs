@@ -16,11 +16,15 @@ use bytes::Bytes;
 use domain::{
     Fault,
     check::BlobId,
+    environment::EnvironmentId,
     ids::{AttemptKey, CommitId, TaskId},
     ports::{
         BoxFuture,
         checks::CheckCache,
-        sandbox::{Exec, Exit, Files, Output, Probe, Process, Sandbox, SandboxSpec, Sandboxes},
+        sandbox::{
+            Entry, EntryKind, Exec, Exit, Files, Output, Probe, Process, Sandbox, SandboxSpec, Sandboxes, Terminal,
+            Tree as Sandboxed, WindowSize,
+        },
         store::Blobs,
         workspace::*,
     },
@@ -53,7 +57,7 @@ impl Trees {
         commits.get(commit.as_str()).cloned().ok_or_else(|| Fault::not_found(format!("no commit {commit}")))
     }
 
-    fn write(&self, request: CheckoutRequest) -> Result<Checkout, Fault> {
+    fn write(&self, request: CheckoutRequest) -> Result<Prepared, Fault> {
         let mut tree = self.tree(&request.commit)?;
         if let Some((base, globs)) = &request.protect {
             let mut builder = GitignoreBuilder::new("");
@@ -81,9 +85,10 @@ impl Trees {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(&file, content).unwrap();
         }
-        Ok(Checkout {
-            root,
-            home: place.join("home"),
+        Ok(Prepared {
+            root: Sandboxed::Directory(root),
+            home: Sandboxed::Directory(place.join("home")),
+            scratch: place.join("scratch"),
             readable: vec![],
             spill: place.join("spill"),
             lock: place.join("lock"),
@@ -92,15 +97,13 @@ impl Trees {
 }
 
 impl Workspaces for Trees {
-    fn checkout(&self, request: CheckoutRequest) -> BoxFuture<'_, Result<Checkout, Fault>> {
+    fn checkout(&self, request: CheckoutRequest) -> BoxFuture<'_, Result<Prepared, Fault>> {
         Box::pin(async move { self.write(request) })
     }
 
-    fn discard_checkout(&self, checkout: Checkout) -> BoxFuture<'_, ()> {
+    fn discard_checkout(&self, name: String) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let place = checkout.root.parent().unwrap().to_owned();
-            std::fs::remove_dir_all(&place).unwrap();
-            let name = place.file_name().unwrap().to_str().unwrap().to_owned();
+            std::fs::remove_dir_all(self.home.join(&name)).unwrap();
             assert!(self.live.lock().unwrap().remove(&name));
         })
     }
@@ -157,8 +160,26 @@ impl Workspaces for Trees {
     fn scratch(&self, _: TaskId) -> BoxFuture<'_, Result<Origin, Fault>> {
         unused("scratch")
     }
-    fn prepare(&self, _: Repository, _: AttemptKey, _: CommitId) -> BoxFuture<'_, Result<Prepared, Fault>> {
+    fn prepare(&self, _: PrepareRequest) -> BoxFuture<'_, Result<Prepared, Fault>> {
         unused("prepare")
+    }
+    fn raise(&self, _: RaiseRequest) -> BoxFuture<'_, Result<Prepared, Fault>> {
+        unused("raise")
+    }
+    fn freeze(&self, _: Repository, _: EnvironmentId, _: String) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        unused("freeze")
+    }
+    fn remove_environment(&self, _: Repository, _: EnvironmentId) -> BoxFuture<'_, Result<(), Fault>> {
+        unused("remove_environment")
+    }
+    fn environments(&self, _: Repository) -> BoxFuture<'_, Result<Vec<EnvironmentLayer>, Fault>> {
+        unused("environments")
+    }
+    fn serves(&self, _: Repository, _: EnvironmentId, _: CommitId) -> BoxFuture<'_, Result<bool, Fault>> {
+        unused("serves")
+    }
+    fn disk_use(&self) -> BoxFuture<'_, Result<DiskUse, Fault>> {
+        unused("disk_use")
     }
     fn snapshot(&self, _: SnapshotRequest) -> BoxFuture<'_, Result<Snapshot, Fault>> {
         unused("snapshot")
@@ -190,10 +211,15 @@ pub struct Plain {
     /// Sandboxes whose processes have not all been seen to end.
     pub open: Arc<AtomicUsize>,
     pub refuses: Mutex<Option<Fault>>,
+    /// How every command ends, instead of its own way.
+    pub ends: Mutex<Option<Exit>>,
 }
 
 pub struct PlainSandbox {
     spec: SandboxSpec,
+    root: PathBuf,
+    home: PathBuf,
+    ends: Option<Exit>,
     groups: Mutex<Vec<i32>>,
     open: Arc<AtomicUsize>,
 }
@@ -210,13 +236,23 @@ impl Sandboxes for Plain {
             }
             self.opened.fetch_add(1, Ordering::SeqCst);
             self.open.fetch_add(1, Ordering::SeqCst);
-            let sandbox = PlainSandbox { spec, groups: Mutex::default(), open: Arc::clone(&self.open) };
+            let (root, home) = (plain(&spec.root), plain(&spec.home));
+            let ends = *self.ends.lock().unwrap();
+            let sandbox =
+                PlainSandbox { spec, root, home, ends, groups: Mutex::default(), open: Arc::clone(&self.open) };
             Ok(Arc::new(sandbox) as Arc<dyn Sandbox>)
         })
     }
 
     fn ensure_dead(&self, _: PathBuf, _: Duration) -> BoxFuture<'_, Result<(), Fault>> {
         unused("ensure_dead")
+    }
+}
+
+fn plain(tree: &Sandboxed) -> PathBuf {
+    match tree {
+        Sandboxed::Directory(path) => path.clone(),
+        Sandboxed::Layers(layers) => panic!("{layers:?} for a plain process"),
     }
 }
 
@@ -239,11 +275,8 @@ impl Sandbox for PlainSandbox {
             let printed = self.spec.spill.join("output");
             let file = File::create(&printed).unwrap();
             let mut command = Command::new(&exec.argv[0]);
-            command.args(&exec.argv[1..]).current_dir(&self.spec.root).env_clear();
-            command
-                .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-                .env("HOME", &self.spec.home)
-                .envs(self.spec.env.clone());
+            command.args(&exec.argv[1..]).current_dir(&self.root).env_clear();
+            command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", &self.home).envs(self.spec.env.clone());
             command
                 .stdin(Stdio::null())
                 .stdout(file.try_clone().unwrap())
@@ -253,14 +286,32 @@ impl Sandbox for PlainSandbox {
             let child = command.spawn().map_err(|error| Fault::environment(error.to_string()))?;
             let group = i32::try_from(child.id().unwrap()).unwrap();
             self.groups.lock().unwrap().push(group);
-            let process =
-                PlainProcess { child, group, printed, timeout: exec.timeout, limit: self.spec.limits.output_bytes };
+            let process = PlainProcess {
+                child,
+                group,
+                printed,
+                ends: self.ends,
+                timeout: exec.timeout,
+                limit: self.spec.limits.output_bytes,
+            };
             Ok(Box::new(process) as Box<dyn Process>)
         })
     }
 
-    fn files(&self) -> &dyn Files {
-        self
+    fn terminal(&self, _: Exec, _: WindowSize) -> BoxFuture<'_, Result<Box<dyn Terminal>, Fault>> {
+        unused("terminal")
+    }
+
+    fn files(&self) -> BoxFuture<'_, Result<Arc<dyn Files>, Fault>> {
+        Box::pin(async { Ok(Arc::new(PlainFiles(self.root.clone())) as Arc<dyn Files>) })
+    }
+
+    fn connect(&self, _: u16) -> BoxFuture<'_, Result<std::net::TcpStream, Fault>> {
+        unused("connect")
+    }
+
+    fn running(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn kill(&self) -> BoxFuture<'_, ()> {
@@ -268,14 +319,22 @@ impl Sandbox for PlainSandbox {
     }
 }
 
-impl Files for PlainSandbox {
-    fn read(&self, path: &str, offset: u64, max: usize) -> Result<(Bytes, u64), Fault> {
-        let file = self.spec.root.join(path);
-        let real = file.canonicalize().map_err(|error| Fault::not_found(error.to_string()))?;
-        if !real.starts_with(self.spec.root.canonicalize().unwrap()) {
-            return Err(Fault::input(format!("{path} leads out of the workspace")));
+/// Never leaves the directory by a link, but follows links in it.
+struct PlainFiles(PathBuf);
+
+impl PlainFiles {
+    fn place(&self, path: &str) -> Result<PathBuf, Fault> {
+        let real = self.0.join(path).canonicalize().map_err(|error| Fault::not_found(error.to_string()))?;
+        match real.starts_with(self.0.canonicalize().unwrap()) {
+            true => Ok(real),
+            false => Err(Fault::input(format!("{path} leads out of the workspace"))),
         }
-        let all = Bytes::from(std::fs::read(real).map_err(|error| Fault::not_found(error.to_string()))?);
+    }
+}
+
+impl Files for PlainFiles {
+    fn read(&self, path: &str, offset: u64, max: usize) -> Result<(Bytes, u64), Fault> {
+        let all = Bytes::from(std::fs::read(self.place(path)?).map_err(|error| Fault::not_found(error.to_string()))?);
         let from = usize::try_from(offset).unwrap().min(all.len());
         Ok((all.slice(from..all.len().min(from + max)), all.len() as u64))
     }
@@ -283,12 +342,28 @@ impl Files for PlainSandbox {
     fn write(&self, _: &str, _: &[u8]) -> Result<(), Fault> {
         Err(Fault::bug("checks write no files"))
     }
+
+    fn list(&self, directory: &str) -> Result<Vec<Entry>, Fault> {
+        let Ok(entries) = self.place(directory)?.read_dir() else { return Ok(Vec::new()) };
+        let entry = |entry: std::fs::DirEntry| {
+            let meta = entry.metadata().unwrap();
+            let kind = match meta.file_type() {
+                kind if kind.is_file() => EntryKind::File,
+                kind if kind.is_dir() => EntryKind::Directory,
+                _ => EntryKind::Other,
+            };
+            let name = entry.file_name().into_string().unwrap();
+            Entry { name, kind, bytes: meta.len(), modified: meta.modified().unwrap() }
+        };
+        Ok(entries.flatten().map(entry).collect())
+    }
 }
 
 pub struct PlainProcess {
     child: Child,
     group: i32,
     printed: PathBuf,
+    ends: Option<Exit>,
     timeout: Duration,
     limit: u64,
 }
@@ -300,7 +375,7 @@ impl Process for PlainProcess {
             match tokio::time::timeout(self.timeout, self.child.wait()).await {
                 Ok(status) => {
                     let status = status.unwrap();
-                    Some(status.code().map_or_else(|| Exit::Signal(status.signal().unwrap()), Exit::Code))
+                    self.ends.or(Some(status.code().map_or_else(|| Exit::Signal(status.signal().unwrap()), Exit::Code)))
                 }
                 Err(_) => {
                     kill_group(self.group);

@@ -3,6 +3,7 @@
 use domain::{
     Fault, FaultClass,
     check::{CheckEnd, Judgement, Risk, Verdict},
+    ports::sandbox::Exit,
 };
 
 use crate::world::{World, base, hasty, head, request, tap, tree};
@@ -166,6 +167,17 @@ async fn a_hang_on_both_is_inconclusive() {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_red_where_the_base_fits() {
+    let world = script("exit 0");
+    world.judge("sh t.sh").await;
+    *world.sandboxes.ends.lock().unwrap() = Some(Exit::OverQuota { held: 2, quota: 1 });
+    let run = world.judge("sh t.sh").await;
+    assert_eq!((run.verdict, run.end, run.base_end), (Verdict::Red, CheckEnd::OverQuota, CheckEnd::Exited(0)));
+    let run = world.judge("sh ./t.sh").await;
+    assert_eq!((run.verdict, run.base_end), (Verdict::Inconclusive, CheckEnd::OverQuota));
+}
+
+#[tokio::test]
 async fn a_signal_is_told() {
     let run = script("kill -SEGV $$").judge("exec sh t.sh").await;
     assert_eq!((run.verdict, run.end), (Verdict::Red, CheckEnd::Signaled(11)));
@@ -249,6 +261,14 @@ async fn a_link_in_the_place_of_a_report_leads_nowhere() {
 }
 
 #[tokio::test]
+async fn a_link_in_the_workspace_does_not_pass_off_what_was_committed_as_a_report() {
+    let rosy = r#"<testsuite><testcase name="committed"/></testsuite>"#;
+    let files = [("t.sh", "ln -s kept test-results; ln -s kept/r.xml junit.xml; exit 0"), ("kept/r.xml", rosy)];
+    let run = World::new(&[("t.sh", "exit 0")], &files).judge("sh t.sh").await;
+    assert_eq!((run.verdict, run.passed), (Verdict::Green, 0));
+}
+
+#[tokio::test]
 async fn paths_are_told_from_the_root_of_the_repository() {
     let world = script("echo \"$PWD/src/a.c:3:1: error: bad\"; exit 1");
     let digest = world.judgement(&["sh t.sh"]).await.digest;
@@ -276,7 +296,7 @@ async fn output_beyond_the_limit_keeps_its_last_words() {
     let noise =
         "i=0; while [ $i -lt 5000 ]; do echo \"line $i of a talkative check\"; i=$((i+1)); done; echo the end; exit 1";
     let files = [("t.sh", noise)];
-    let world = World::tuned(&[("t.sh", "exit 0")], &files, |options| options.limits.output_bytes = 80_000);
+    let world = World::tuned(&[("t.sh", "exit 0")], &files, |options| options.output_bytes = 80_000);
     let run = world.judge("sh t.sh").await;
     let log = String::from_utf8(world.log(&run)).unwrap();
     assert!(log.contains("bytes were not kept]") && log.ends_with("the end\n"), "{}", &log[log.len() - 200..]);

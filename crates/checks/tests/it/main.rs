@@ -5,4 +5,5 @@ mod detects;
 mod fakes;
 mod judges;
 mod keeps;
+mod surroundings;
 mod world;

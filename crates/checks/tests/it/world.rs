@@ -5,20 +5,23 @@ use std::{sync::Arc, time::Duration};
 use checks::{Checks, Options};
 use domain::{
     Fault,
-    check::{CheckRun, CheckSpec, Judgement},
+    check::{CheckRun, CheckSpec, Judgement, Tier},
     ids::{AttemptKey, AttemptNo, CommitId, RepositoryId, TaskId},
     ports::{
         checks::{Checks as _, JudgeRequest},
         sandbox::Confinement,
-        workspace::Repository,
+        workspace::{Repository, Surroundings},
     },
 };
+
+use testkit::PlainEnvironments;
 
 use crate::fakes::{self, Memory, Plain, Tree, Trees};
 
 pub struct World {
     pub trees: Arc<Trees>,
     pub sandboxes: Arc<Plain>,
+    pub environments: PlainEnvironments,
     pub memory: Arc<Memory>,
     pub checks: Arc<Checks>,
     directory: tempfile::TempDir,
@@ -51,9 +54,10 @@ impl World {
         let commits = [(base(), base_files), (head(), head_files)];
         trees.commits.lock().unwrap().extend(commits.map(|(commit, files)| (commit.as_str().to_owned(), tree(files))));
         let (sandboxes, memory) = (Arc::<Plain>::default(), Arc::<Memory>::default());
-        let mut options = Options::new(trees.clone(), sandboxes.clone(), memory.clone(), memory.clone());
+        let environments = PlainEnvironments::new(sandboxes.clone());
+        let mut options = Options::new(trees.clone(), Arc::new(environments.clone()), memory.clone(), memory.clone());
         tune(&mut options);
-        Self { trees, sandboxes, memory, checks: Checks::new(options), directory }
+        Self { trees, sandboxes, environments, memory, checks: Checks::new(options), directory }
     }
 
     pub async fn judge(&self, command: &str) -> CheckRun {
@@ -92,13 +96,17 @@ pub fn request(commands: &[&str]) -> JudgeRequest {
         checks: commands.iter().map(|command| CheckSpec::from_command(*command)).collect(),
         allowed_paths: vec![],
         protected_paths: vec![],
-        confinement: Confinement::Unconfined,
+        surroundings: Surroundings { environment: None, confinement: Confinement::Unconfined },
         env: vec![],
     }
 }
 
 pub fn hasty(command: &str) -> CheckSpec {
     CheckSpec { timeout_s: Some(1), ..CheckSpec::from_command(command) }
+}
+
+pub fn slow(command: &str) -> CheckSpec {
+    CheckSpec { tier: Tier::Slow, ..CheckSpec::from_command(command) }
 }
 
 /// A script that prints TAP: each test by its name and whether it passes.

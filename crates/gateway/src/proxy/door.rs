@@ -12,7 +12,7 @@ use super::{Entrance, server};
 /// Serves listeners that were made inside of a sandbox, until it is closed or dropped.
 pub(super) struct Door {
     entrance: Arc<Entrance>,
-    /// `None`: closed for good.
+    /// One for each start of the sandbox's first process; those of earlier starts have ended. `None`: closed for good.
     serving: Mutex<Option<JoinSet<()>>>,
 }
 
@@ -29,8 +29,10 @@ impl Door {
 
 impl domain::ports::sandbox::Door for Door {
     fn serve(&self, listener: TcpListener) {
-        let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
-        match (listener, &mut *self.serving.lock().unwrap_or_else(PoisonError::into_inner)) {
+        match (
+            tokio::net::TcpListener::from_std(listener),
+            &mut *self.serving.lock().unwrap_or_else(PoisonError::into_inner),
+        ) {
             (Ok(listener), Some(serving)) => {
                 serving.spawn(server::accept(listener, Arc::clone(&self.entrance)));
             }

@@ -28,7 +28,7 @@ const REQUEST_BYTES: usize = 64 << 20;
 
 type Response = hyper::Response<UnsyncBoxBody<Bytes, io::Error>>;
 
-/// Takes connections until it is aborted, and they with it.
+/// Takes connections until it is aborted or its listener is shut, and they end with it.
 pub(super) async fn accept(listener: TcpListener, entrance: Arc<Entrance>) {
     let mut connections = JoinSet::new();
     loop {
@@ -38,6 +38,8 @@ pub(super) async fn accept(listener: TcpListener, entrance: Arc<Entrance>) {
         };
         let connection = match accepted {
             Ok((connection, _)) => connection,
+            // What a listener says that was shut.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) => {
                 // Out of descriptors, most likely: others will be given back.
                 tracing::warn!(%error, "the gateway cannot take a connection");

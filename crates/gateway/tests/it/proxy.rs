@@ -2,7 +2,10 @@
 
 use domain::{
     budget::{Budget, MicroUsd, Usage},
-    ports::model::{Endpoint, Gateways},
+    ports::{
+        model::{Endpoint, Gateways},
+        sandbox::Door,
+    },
 };
 use gateway::{Dialect, Rewrites, scripted::End};
 use reqwest::{Client, Response};
@@ -108,6 +111,28 @@ async fn only_a_living_token_opens_the_door() {
     }
 }
 
+/// Serves as a sandbox has it served; its address, and a second handle on the listener.
+fn serve(door: &dyn Door) -> (String, std::net::TcpListener) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    door.serve(listener.try_clone().unwrap());
+    (url, listener)
+}
+
+#[tokio::test]
+async fn a_listener_that_is_shut_is_served_no_more() {
+    let stage = Stage::of(json!([{"text": "words ".repeat(200), "fault": "stall"}])).await;
+    let endpoint = stage.endpoint(Dialect::Anthropic).await;
+    let (url, listener) = serve(&*endpoint.door);
+    let request = client().post(format!("{url}/v1/messages")).header("x-api-key", &endpoint.token);
+    let mut answer = request.body(body(true).to_string()).send().await.unwrap();
+    assert!(answer.chunk().await.unwrap().is_some());
+    rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
+    assert!(answer.bytes().await.is_err(), "the sandbox is gone, and its calls with it");
+    stage.ledger.settlements().await;
+}
+
 #[tokio::test]
 async fn a_door_serves_its_own_attempt_only_and_closes_with_the_guard() {
     let stage = Stage::of(json!([{"text": "words ".repeat(200), "fault": "stall"}])).await;
@@ -116,9 +141,7 @@ async fn a_door_serves_its_own_attempt_only_and_closes_with_the_guard() {
     let mut urls = Vec::new();
     // As often as the sandbox's first process is started.
     for _ in 0..2 {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        urls.push(format!("http://{}", listener.local_addr().unwrap()));
-        door.serve(listener);
+        urls.push(serve(&*door).0);
     }
     let ask = async |url: &str, token: &str| {
         let request = client().post(format!("{url}/v1/messages")).header("x-api-key", token);
@@ -136,9 +159,7 @@ async fn a_door_serves_its_own_attempt_only_and_closes_with_the_guard() {
         assert!(answer.bytes().await.is_err(), "a call under way ends too");
     }
     assert_eq!(stage.ledger.settlements().await.len(), 2);
-    let late = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    urls.push(format!("http://{}", late.local_addr().unwrap()));
-    door.serve(late);
+    urls.push(serve(&*door).0);
     for url in &urls {
         while ask(url, &token).await.is_ok() {
             tokio::task::yield_now().await;
