@@ -1,0 +1,68 @@
+//! Whose certificates are believed: the system's authorities, for the proxy itself and, beside its own, for the sandbox.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use domain::Fault;
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
+
+/// The authorities that upstream servers are checked against.
+#[derive(Clone, Debug, Default)]
+pub enum Roots {
+    /// Those of this machine; where it has none, those that Mozilla believes.
+    #[default]
+    System,
+    These(Vec<CertificateDer<'static>>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Trust {
+    certificates: Vec<CertificateDer<'static>>,
+    /// For connections to upstream servers.
+    pub(crate) client: Arc<ClientConfig>,
+}
+
+impl Trust {
+    pub(crate) fn load(roots: &Roots) -> Result<Self, Fault> {
+        let certificates = match roots {
+            Roots::These(these) => these.clone(),
+            Roots::System => {
+                let found = rustls_native_certs::load_native_certs();
+                for error in &found.errors {
+                    tracing::warn!(%error, "some of this machine's certificate authorities cannot be read");
+                }
+                match found.certs.is_empty() {
+                    true => webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec(),
+                    false => found.certs,
+                }
+            }
+        };
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(certificates.iter().cloned());
+        let mut client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Fault::bug(format!("TLS for upstream servers cannot be set up: {error}")))?
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        client.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { certificates, client: Arc::new(client) })
+    }
+
+    /// All of them and `authority`, as programs read them (RFC 7468).
+    pub(crate) fn bundle(&self, authority: &CertificateDer<'_>) -> String {
+        let mut bundle = String::with_capacity(2048 * (self.certificates.len() + 1));
+        for certificate in self.certificates.iter().chain([authority]) {
+            bundle.push_str("-----BEGIN CERTIFICATE-----\n");
+            let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+            let mut rest = text.as_str();
+            while !rest.is_empty() {
+                let (line, after) = rest.split_at(rest.len().min(64));
+                bundle.push_str(line);
+                bundle.push('\n');
+                rest = after;
+            }
+            bundle.push_str("-----END CERTIFICATE-----\n");
+        }
+        bundle
+    }
+}
