@@ -10,6 +10,7 @@ use std::{
     fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -29,12 +30,17 @@ pub const SYSTEM_CALLS: u32 = 8;
 pub const FILES_TWICE: u32 = 16;
 pub const SOCKETS: u32 = 32;
 
+/// How much processor time there is, besides how it is shared.
+pub const PROCESSOR_TIME: u32 = 64;
+
 /// How each controller is called, in both versions.
 const CONTROLLERS: [(&str, u32); 3] = [("memory", MEMORY), ("pids", PROCESSES), ("cpu", PROCESSOR)];
 /// The directories of this program: followed by the process that made them.
 const PREFIX: &str = "overnight-sandboxes-";
 /// Where the daemon itself lives in version 2, whose groups hold either processes or further groups.
 const DAEMON: &str = "overnight-daemon";
+/// Over which processor time is counted, in microseconds: the kernel's own default.
+const PERIOD: u64 = 100_000;
 /// How long the kernel may take to let the last process of a group go.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,6 +49,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Bounds {
     pub memory: u64,
     pub processes: u64,
+    /// In hundredths of one processor.
+    pub processor: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +92,40 @@ pub struct Groups {
     next: Vec<Part>,
 }
 
+/// What a sandbox's group tells of its memory: whether some of its processes were killed for it since this was made.
+#[derive(Debug)]
+pub struct Memory {
+    group: Arc<OwnedFd>,
+    killed: u64,
+}
+
+impl Memory {
+    /// From the directory of the group. `None` where the kernel does not count.
+    pub fn watch(group: &Arc<OwnedFd>) -> Option<Self> {
+        Some(Self { group: group.clone(), killed: killed(group)? })
+    }
+
+    /// One line to tell so.
+    pub fn exhausted(&self) -> Option<String> {
+        killed(&self.group).filter(|now| *now > self.killed)?;
+        let limit = ["memory.max", "memory.limit_in_bytes"].into_iter().find_map(|file| content(&self.group, file));
+        let limit: u64 = limit?.trim().parse().ok()?;
+        let gibibytes = limit as f64 / f64::from(1 << 30);
+        Some(format!("\n[killed for its memory: all that runs in the sandbox may use {gibibytes:.1} GiB together]\n"))
+    }
+}
+
+/// How many processes of the group the kernel has killed for its memory.
+fn killed(group: &OwnedFd) -> Option<u64> {
+    let counts = ["memory.events", "memory.oom_control"].into_iter().find_map(|file| content(group, file))?;
+    counts.lines().find_map(|line| line.strip_prefix("oom_kill "))?.parse().ok()
+}
+
+fn content(group: &OwnedFd, file: &str) -> Option<String> {
+    let file = rustix::fs::openat(group, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    io::read_to_string(fs::File::from(file)).ok()
+}
+
 /// A group in one hierarchy.
 #[derive(Debug)]
 struct Part {
@@ -122,6 +164,12 @@ impl Groups {
         let memory = if bounds.memory == 0 { self.memory } else { bounds.memory };
         let bounds = Bounds { memory, ..bounds };
         self.next.iter().fold(0, |all, part| all | bound(&part.directory, part.version, part.controllers, bounds))
+    }
+
+    /// The directory of the group that bounds this process's memory, to be read by the daemon.
+    pub fn memory(&self) -> Option<OwnedFd> {
+        let part = self.next.iter().find(|part| part.controllers & MEMORY != 0)?;
+        rustix::fs::open(&part.directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
     }
 
     /// Removes a group whose keeper has gone. `false` where processes of it are left.
@@ -193,7 +241,8 @@ impl Hierarchy {
         if fs::create_dir(&trial).is_err() {
             return 0;
         }
-        let bounded = bound(&trial, place.version, place.controllers, Bounds { memory: 1 << 30, processes: 64 });
+        let bounds = Bounds { memory: 1 << 30, processes: 64, processor: 100 };
+        let bounded = bound(&trial, place.version, place.controllers, bounds);
         remove(&trial);
         bounded
     }
@@ -209,7 +258,7 @@ impl Hierarchy {
     }
 }
 
-fn set(group: &Path, file: &str, value: u64) -> io::Result<()> {
+fn set(group: &Path, file: &str, value: impl ToString) -> io::Result<()> {
     // Never made where it is missing: these are the kernel's.
     io::Write::write_all(&mut fs::OpenOptions::new().write(true).open(group.join(file))?, value.to_string().as_bytes())
 }
@@ -221,6 +270,15 @@ fn bound(group: &Path, version: Version, controllers: u32, bounds: Bounds) -> u3
         // Sandboxes share what they get equally, by the kernel's own default: only that the controller is there is asked.
         let file = if version == Version::One { "cpu.shares" } else { "cpu.weight" };
         bounded = if group.join(file).exists() { PROCESSOR } else { 0 };
+    }
+    if bounded != 0 && bounds.processor != 0 {
+        // In microseconds, of which the kernel wants a thousand at least.
+        let time = u64::from(bounds.processor) * PERIOD / 100;
+        let done = match version {
+            Version::One => set(group, "cpu.cfs_period_us", PERIOD).and_then(|()| set(group, "cpu.cfs_quota_us", time)),
+            Version::Two => set(group, "cpu.max", format!("{time} {PERIOD}")),
+        };
+        bounded |= if done.is_ok() { PROCESSOR_TIME } else { 0 };
     }
     if controllers & MEMORY != 0 {
         // The second is about swap, which not every kernel accounts for.

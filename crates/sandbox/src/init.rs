@@ -4,16 +4,22 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt, unix::process::CommandExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{ffi::OsStrExt, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{self, Stdio, exit},
 };
 
+use domain::ports::sandbox::WindowSize;
 use rustix::{
     fs::Access,
     io::Errno,
     net::SendFlags,
     process::{Pid, Resource, Rlimit, WaitOptions},
+    pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt},
+    termios::{Winsize, tcsetwinsize},
     thread::{CapabilitySet, CapabilitySets},
 };
 
@@ -21,24 +27,37 @@ use crate::{
     keeper::{self, Keeper},
     order::{Command, ProcessLimits},
     root, sys, syscalls,
+    terminal::window,
     tree::{self, Scope},
-    wire::{self, Report},
+    wire::{self, Report, Request},
 };
 
 /// One command to run, as it arrives at the keeper.
 #[derive(Debug)]
 pub struct Order {
     control: OwnedFd,
-    output: OwnedFd,
     command: OwnedFd,
-    stdin: Option<OwnedFd>,
+    standard: Standard,
+}
+
+/// A command's standard descriptors.
+#[derive(Debug)]
+enum Standard {
+    Given { output: OwnedFd, stdin: Option<OwnedFd> },
+    Terminal(Winsize),
 }
 
 impl Order {
-    /// From a packet's descriptors: control socket, output pipe, command, and standard input unless it is empty.
-    pub fn new(fds: Vec<OwnedFd>) -> Option<Self> {
+    /// From a request to run something, and the descriptors that came with it.
+    pub fn new(request: Request, fds: Vec<OwnedFd>) -> Option<Self> {
         let mut fds = fds.into_iter();
-        Some(Self { control: fds.next()?, output: fds.next()?, command: fds.next()?, stdin: fds.next() })
+        let (control, command) = (fds.next()?, fds.next()?);
+        let standard = match request {
+            Request::Run => Standard::Given { output: fds.next()?, stdin: fds.next() },
+            Request::RunOnTerminal { rows, columns } => Standard::Terminal(window(WindowSize { rows, columns })),
+            Request::Connect { .. } => return None,
+        };
+        Some(Self { control, command, standard })
     }
 
     /// Tells the daemon that no process could be made for it.
@@ -49,17 +68,27 @@ impl Order {
 }
 
 fn report(control: &OwnedFd, report: Report) {
+    lend(control, report, None);
+}
+
+fn lend(control: &OwnedFd, report: Report, fd: Option<&OwnedFd>) {
+    let fds = fd.map(AsFd::as_fd);
     // A daemon that is gone is noticed where the control socket is polled.
-    drop(wire::send(control, &report.encode(), &[], SendFlags::empty()));
+    drop(wire::send(control, &report.encode(), fds.as_slice(), SendFlags::empty()));
 }
 
 /// Is the init of `order`'s command to its end.
 pub fn run(keeper: &Keeper, order: Order) -> ! {
-    let Order { control, output, command, stdin } = order;
-    let started = prepare(keeper, &command).and_then(|command| start(command, output, stdin));
+    let Order { control, command, standard } = order;
+    let started = prepare(keeper, &command).and_then(|command| match standard {
+        Standard::Given { output, stdin } => Ok((start(&command, output, stdin)?, None)),
+        Standard::Terminal(size) => start_on_terminal(&command, size).map(|(first, master)| (first, Some(master))),
+    });
     match started {
-        Ok(first) => {
-            report(&control, Report::Started);
+        Ok((first, master)) => {
+            lend(&control, Report::Started, master.as_ref());
+            // Only the daemon's is left: closing that one hangs up.
+            drop(master);
             attend(keeper, &control, first)
         }
         Err(failure) => {
@@ -119,31 +148,56 @@ fn limit(limits: ProcessLimits, scope: Scope) -> rustix::io::Result<()> {
     }
 }
 
-fn start(command: Command, output: OwnedFd, stdin: Option<OwnedFd>) -> Result<Pid, Report> {
-    let not_started = |error: io::Error| match error.raw_os_error() {
+fn start(command: &Command, output: OwnedFd, stdin: Option<OwnedFd>) -> Result<Pid, Report> {
+    let errors = output.try_clone().map_err(failed(wire::START))?;
+    // The program is a path, the directory is entered and the limits are set: the library can then start it without copying
+    // this process's page tables (posix_spawn).
+    let mut child = child(command)?;
+    child.stdin(stdin.map_or_else(Stdio::null, Stdio::from)).stdout(output).stderr(errors).process_group(0);
+    spawn(child)
+}
+
+/// On a new terminal of the sandbox's own, whose other side is returned.
+fn start_on_terminal(command: &Command, size: Winsize) -> Result<(Pid, OwnedFd), Report> {
+    let open = || -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+        // Not yet this process's own terminal.
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags)?;
+        unlockpt(&master)?;
+        tcsetwinsize(&master, size)?;
+        let slave = ioctl_tiocgptpeer(&master, flags)?;
+        Ok((master, slave))
+    };
+    let refuse = |error: io::Error| failed(wire::TERMINAL)(error);
+    let (master, slave) = open().map_err(|errno| refuse(errno.into()))?;
+    let mut child = child(command)?;
+    child.stdin(slave.try_clone().map_err(refuse)?).stdout(slave.try_clone().map_err(refuse)?).stderr(slave);
+    sys::lead_terminal_session(&mut child);
+    Ok((spawn(child)?, master))
+}
+
+fn child(command: &Command) -> Result<process::Command, Report> {
+    let path = command.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
+    let (name, arguments) = command.argv.split_first().ok_or(Report::NotStarted(libc::ENOENT))?;
+    let program = find(name, path.unwrap_or_default()).map_err(|errno| not_started(errno.into()))?;
+    let mut child = process::Command::new(program);
+    child.arg0(name).args(arguments).env_clear().envs(command.env.iter().map(|(name, value)| (name, value)));
+    Ok(child)
+}
+
+/// The library gives the signals their defaults.
+fn spawn(mut child: process::Command) -> Result<Pid, Report> {
+    let child = sys::with_signals_open(|| child.spawn()).map_err(not_started)?;
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Report::NotStarted(libc::ENOENT))
+}
+
+fn not_started(error: io::Error) -> Report {
+    match error.raw_os_error() {
         Some(errno @ (libc::ENOENT | libc::EACCES | libc::ENOEXEC | libc::ENOTDIR | libc::ELOOP | libc::EISDIR)) => {
             Report::NotStarted(errno)
         }
         _ => failed(wire::START)(error),
-    };
-    let path = command.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
-    let (name, arguments) = command.argv.split_first().ok_or(Report::NotStarted(libc::ENOENT))?;
-    let program = find(name, path.unwrap_or_default()).map_err(|errno| not_started(errno.into()))?;
-    let errors = output.try_clone().map_err(failed(wire::START))?;
-    // The program is a path, the directory is entered and the limits are set: the library can then start it without copying
-    // this process's page tables (posix_spawn). It also gives the signals their defaults.
-    let mut child = process::Command::new(program);
-    let child = child
-        .arg0(name)
-        .args(arguments)
-        .env_clear()
-        .envs(command.env.iter().map(|(name, value)| (name, value)))
-        .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
-        .stdout(output)
-        .stderr(errors)
-        .process_group(0);
-    let child = sys::with_signals_open(|| child.spawn()).map_err(not_started)?;
-    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Report::NotStarted(libc::ENOENT))
+    }
 }
 
 /// As a shell finds it: a name with a slash is a path, others are looked for in PATH.

@@ -53,16 +53,22 @@ fn start_time(stat: &str) -> Option<&str> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)
 }
 
+/// The number on the host of the keeper that holds the lock, if one does.
+pub fn holder_number(path: &Path) -> Option<Pid> {
+    Some(holder(&File::open(path).ok()?)?.0)
+}
+
 /// The process that wrote itself into the lock file, if it still is the same one and not a zombie.
-fn holder(lock: &File) -> Option<OwnedFd> {
+fn holder(lock: &File) -> Option<(Pid, OwnedFd)> {
     let mut told = [0; 64];
     let length = lock.read_at(&mut told, 0).ok()?;
     let (pid, start) = std::str::from_utf8(&told[..length]).ok()?.trim_end().split_once(' ')?;
-    let open = pidfd_open(Pid::from_raw(pid.parse().ok()?)?, PidfdFlags::empty()).ok()?;
+    let number = Pid::from_raw(pid.parse().ok()?)?;
+    let open = pidfd_open(number, PidfdFlags::empty()).ok()?;
     let mut stat = String::new();
     File::open(format!("/proc/{pid}/stat")).ok()?.read_to_string(&mut stat).ok()?;
     let dead = stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']));
-    (!dead && start_time(&stat) == Some(start)).then_some(open)
+    (!dead && start_time(&stat) == Some(start)).then_some((number, open))
 }
 
 /// Blocks until no process tree holds the lock, asking them to end first, and killing them halfway to the deadline.
@@ -89,7 +95,7 @@ pub fn wait_free(path: &Path, deadline: Duration) -> Result<(), Fault> {
             // Its closing is the unlock; take no lock while it may be waited for.
             let _ = flock(&lock, FlockOperation::Unlock);
         }
-        if let Some(alive) = alive {
+        if let Some((_, alive)) = alive {
             let signal =
                 if begun.elapsed() * 2 > deadline { Some(Signal::KILL) } else { (!asked).then_some(Signal::TERM) };
             asked = true;

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    future::pending,
     io, mem,
     os::fd::OwnedFd,
     path::PathBuf,
@@ -9,9 +10,12 @@ use std::{
     time::Duration,
 };
 
-use domain::ports::{
-    BoxFuture,
-    sandbox::{self, Exit, Output},
+use domain::{
+    ports::{
+        BoxFuture,
+        sandbox::{self, Exit, Output},
+    },
+    redact::Redactor,
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -21,7 +25,9 @@ use tokio::{
 
 use crate::{
     capture::{Capture, Spill},
+    groups::Memory,
     link::Link,
+    quota::Notice,
     sys,
     wire::Report,
 };
@@ -39,56 +45,110 @@ enum State {
     Gone(Exit),
 }
 
-/// The handle. Dropping it closes `kill`, which kills the tree.
+/// Where a command is to be ended, and what is told of its end.
 #[derive(Debug)]
-pub struct Process {
-    captured: Arc<Mutex<Capture>>,
+pub struct Terms {
+    pub deadline: Instant,
+    pub quota: Notice,
+    pub memory: Option<Memory>,
+}
+
+/// The hold on a command that is attended to. Dropping it closes `kill`, which kills the tree.
+#[derive(Debug)]
+pub struct Hold {
     state: watch::Receiver<State>,
     kill: Option<oneshot::Sender<()>>,
 }
 
-/// Where and how much of the output is kept.
+impl Hold {
+    /// On a command that never ran.
+    pub fn on_nothing(exit: Exit) -> Self {
+        Self { state: watch::channel(State::Gone(exit)).1, kill: None }
+    }
+
+    /// Has a command attended to whose output nobody here reads.
+    pub fn attend(init: Link, terms: Terms) -> Self {
+        Self::on(init, None, terms)
+    }
+
+    fn on(init: Link, reader: Option<Reader>, terms: Terms) -> Self {
+        let (state, watching) = watch::channel(State::Running);
+        let (kill, killed) = oneshot::channel();
+        tokio::spawn(attend(init, reader, state, killed, terms));
+        Self { state: watching, kill: Some(kill) }
+    }
+
+    pub fn life(&self) -> Life {
+        Life(self.state.clone())
+    }
+
+    pub async fn end(&mut self) -> Exit {
+        match self.state.wait_for(|state| *state != State::Running).await.map(|state| *state) {
+            Ok(State::Ended(exit) | State::Gone(exit)) => exit,
+            // The runtime is shutting down and has dropped the attendant, and with it the tree.
+            Ok(State::Running) | Err(_) => Exit::Signal(libc::SIGKILL),
+        }
+    }
+
+    pub async fn kill(&mut self) {
+        self.kill = None;
+        // An attendant that is gone has let go of the tree.
+        drop(self.state.wait_for(|state| matches!(state, State::Gone(_))).await);
+    }
+}
+
+/// Tells whether anything of a command still lives.
+#[derive(Clone, Debug)]
+pub struct Life(watch::Receiver<State>);
+
+impl Life {
+    pub fn is_over(&self) -> bool {
+        // Without an attendant the state stays what it was, and nobody holds the tree.
+        matches!(*self.0.borrow(), State::Gone(_)) || self.0.has_changed().is_err()
+    }
+}
+
+/// A command whose output is kept.
+#[derive(Debug)]
+pub struct Process {
+    captured: Arc<Mutex<Capture>>,
+    hold: Hold,
+}
+
+/// Where, how much and without which words the output is kept.
 #[derive(Clone, Debug)]
 pub struct Keeping {
     pub spill: PathBuf,
     pub limit: u64,
+    pub redactor: Arc<Redactor>,
 }
 
 impl Process {
-    /// Attends to a command that its init has started (`started`), or could not find.
-    pub fn attend(
-        init: Link,
-        output: OwnedFd,
-        keeping: Keeping,
-        deadline: Instant,
-        started: Option<Exit>,
-    ) -> io::Result<Self> {
-        let captured = Arc::<Mutex<Capture>>::default();
-        let (state, watching) = watch::channel(started.map_or(State::Running, State::Gone));
-        if started.is_some() {
-            return Ok(Self { captured, state: watching, kill: None });
-        }
+    /// One that was not found.
+    pub fn not_started() -> Self {
+        Self { captured: Arc::default(), hold: Hold::on_nothing(Exit::NotStarted) }
+    }
+
+    /// Attends to a command that its init has started.
+    pub fn attend(init: Link, output: OwnedFd, keeping: Keeping, terms: Terms) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&output, true)?;
         let pipe = sys::watch(output, Interest::READABLE)?;
-        let (kill, killed) = oneshot::channel();
-        let reader = Reader { pipe, captured: captured.clone(), keeping, spill: Spilling::NotNeeded };
-        tokio::spawn(attend(init, reader, state, Kill { killed, deadline }));
-        Ok(Self { captured, state: watching, kill: Some(kill) })
+        let captured = Arc::<Mutex<Capture>>::default();
+        let sink = Sink { captured: captured.clone(), keeping, spill: Spilling::NotNeeded, held: Vec::new() };
+        let reader = Reader { pipe, sink, closed: false };
+        Ok(Self { captured, hold: Hold::on(init, Some(reader), terms) })
+    }
+}
+
+impl Process {
+    pub fn life(&self) -> Life {
+        self.hold.life()
     }
 }
 
 impl sandbox::Process for Process {
     fn wait(&mut self, patience: Duration) -> BoxFuture<'_, Option<Exit>> {
-        Box::pin(async move {
-            let ended = self.state.wait_for(|state| *state != State::Running);
-            let state = timeout(patience, ended).await.ok()?;
-            match state.map(|state| *state) {
-                Ok(State::Ended(exit) | State::Gone(exit)) => Some(exit),
-                Ok(State::Running) => None,
-                // The runtime is shutting down and has dropped the attendant, and with it the tree.
-                Err(_) => Some(Exit::Signal(libc::SIGKILL)),
-            }
-        })
+        Box::pin(async move { timeout(patience, self.hold.end()).await.ok() })
     }
 
     fn output(&self) -> Output {
@@ -96,28 +156,22 @@ impl sandbox::Process for Process {
     }
 
     fn kill(&mut self) -> BoxFuture<'_, ()> {
-        self.kill = None;
-        Box::pin(async move {
-            // An attendant that is gone has let go of the tree.
-            drop(self.state.wait_for(|state| matches!(state, State::Gone(_))).await);
-        })
+        Box::pin(self.hold.kill())
     }
 }
 
-/// What ends a command from outside.
-struct Kill {
-    killed: oneshot::Receiver<()>,
-    deadline: Instant,
-}
-
 /// Reads a command's output and its init's reports until nothing of it lives.
-async fn attend(init: Link, mut reader: Reader, state: watch::Sender<State>, kill: Kill) {
-    let Kill { mut killed, deadline } = kill;
+async fn attend(
+    init: Link,
+    mut reader: Option<Reader>,
+    state: watch::Sender<State>,
+    mut killed: oneshot::Receiver<()>,
+    mut terms: Terms,
+) {
     // What the end is if the init goes before it could report one.
     let mut cause = Exit::Signal(libc::SIGKILL);
     let mut let_go = false;
-    let mut open = true;
-    let expired = sleep_until(deadline);
+    let expired = sleep_until(terms.deadline);
     tokio::pin!(expired);
     loop {
         let report = tokio::select! {
@@ -132,8 +186,16 @@ async fn attend(init: Link, mut reader: Reader, state: watch::Sender<State>, kil
                 init.let_go();
                 continue;
             }
-            chunk = reader.chunk(), if open => {
-                open = reader.keep(chunk).await > 0;
+            over = terms.quota.over(), if !let_go => {
+                cause = Exit::OverQuota { held: over.held, quota: over.quota };
+                let_go = true;
+                init.let_go();
+                continue;
+            }
+            chunk = next(reader.as_mut()) => {
+                if let Some(open) = &mut reader && open.sink.keep(chunk).await == 0 {
+                    open.closed = true;
+                }
                 continue;
             }
             report = init.report() => report,
@@ -146,24 +208,51 @@ async fn attend(init: Link, mut reader: Reader, state: watch::Sender<State>, kil
         };
         // Once the tree is let go of, how its first process died says only that it was killed.
         if !let_go {
-            reader.drain().await;
+            conclude(reader.as_mut(), terms.memory.as_ref().filter(|_| exit != Exit::Code(0))).await;
             state.send_replace(State::Ended(exit));
         }
     }
-    reader.drain().await;
     let exit = match *state.borrow() {
-        State::Ended(exit) | State::Gone(exit) => exit,
-        State::Running => cause,
+        State::Ended(exit) | State::Gone(exit) => Some(exit),
+        State::Running => None,
     };
-    state.send_replace(State::Gone(exit));
+    conclude(reader.as_mut(), terms.memory.as_ref().filter(|_| exit.is_none() && !let_go)).await;
+    state.send_replace(State::Gone(exit.unwrap_or(cause)));
+}
+
+/// Waits for output as long as there can be some.
+async fn next(reader: Option<&mut Reader>) -> Chunk {
+    match reader {
+        Some(reader) if !reader.closed => reader.chunk().await,
+        Some(_) | None => pending().await,
+    }
+}
+
+/// Shows all that was printed, and what a command that failed could not print itself.
+async fn conclude(reader: Option<&mut Reader>, memory: Option<&Memory>) {
+    let Some(reader) = reader else { return };
+    reader.drain().await;
+    reader.sink.settle().await;
+    if let Some(line) = memory.and_then(Memory::exhausted) {
+        reader.sink.add(line.into_bytes()).await;
+    }
 }
 
 /// The reading side of a command's output.
 struct Reader {
     pipe: AsyncFd<OwnedFd>,
+    sink: Sink,
+    /// Nothing more can come.
+    closed: bool,
+}
+
+/// What becomes of the output.
+struct Sink {
     captured: Arc<Mutex<Capture>>,
     keeping: Keeping,
     spill: Spilling,
+    /// Read, but not shown: it may be the beginning of a secret's value.
+    held: Vec<u8>,
 }
 
 enum Spilling {
@@ -175,12 +264,12 @@ enum Spilling {
 }
 
 /// What one read of the pipe gave.
-enum Chunk {
-    /// So many bytes, kept already.
-    Kept(usize),
-    /// Bytes that go to the file first.
-    ToSpill(Vec<u8>),
-    End,
+#[derive(Default)]
+struct Chunk {
+    /// In bytes; 0 at the end.
+    length: usize,
+    /// Of it, what goes to the file before it is shown. All else is shown already.
+    to_spill: Option<Vec<u8>>,
 }
 
 thread_local! {
@@ -190,53 +279,78 @@ thread_local! {
 
 impl Reader {
     /// Waits for output and reads once. Loses nothing when canceled.
-    async fn chunk(&self) -> Chunk {
-        self.pipe.async_io(Interest::READABLE, |pipe| self.read(pipe, CHUNK)).await.unwrap_or(Chunk::End)
-    }
-
-    fn read(&self, pipe: &OwnedFd, most: usize) -> io::Result<Chunk> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let length = rustix::io::read(pipe, &mut scratch[..most])?;
-            let bytes = &scratch[..length];
-            if length == 0 {
-                return Ok(Chunk::End);
-            }
-            let mut captured = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
-            let to_spill = match self.spill {
-                Spilling::NotNeeded => captured.would_overflow(length),
-                Spilling::Writing(_) => true,
-                Spilling::Closed => false,
-            };
-            if to_spill {
-                return Ok(Chunk::ToSpill(bytes.to_vec()));
-            }
-            captured.push(bytes);
-            Ok(Chunk::Kept(length))
-        })
-    }
-
-    /// The length of the chunk; 0 at the end.
-    async fn keep(&mut self, chunk: Chunk) -> usize {
-        match chunk {
-            Chunk::End => 0,
-            Chunk::Kept(length) => length,
-            Chunk::ToSpill(bytes) => {
-                let length = bytes.len();
-                self.spill(bytes).await;
-                length
-            }
-        }
+    async fn chunk(&mut self) -> Chunk {
+        let Self { pipe, sink, .. } = self;
+        pipe.async_io(Interest::READABLE, |pipe| sink.read(pipe, CHUNK)).await.unwrap_or_default()
     }
 
     /// Reads what is in the pipe now, and no more: daemons may go on printing.
     async fn drain(&mut self) {
         let mut left = rustix::io::ioctl_fionread(self.pipe.get_ref()).map_or(0, |left| left as usize);
         while left > 0 {
-            let chunk = self.read(self.pipe.get_ref(), left.min(CHUNK)).unwrap_or(Chunk::End);
-            match self.keep(chunk).await {
+            let chunk = self.sink.read(self.pipe.get_ref(), left.min(CHUNK)).unwrap_or_default();
+            match self.sink.keep(chunk).await {
                 0 => break,
                 length => left = left.saturating_sub(length),
             }
+        }
+    }
+}
+
+impl Sink {
+    fn read(&mut self, pipe: &OwnedFd, most: usize) -> io::Result<Chunk> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let length = rustix::io::read(pipe, &mut scratch[..most])?;
+            let bytes = &scratch[..length];
+            if self.keeping.redactor.is_empty() {
+                return Ok(Chunk { length, to_spill: self.show(bytes) });
+            }
+            self.held.extend_from_slice(bytes);
+            let settled = self.keeping.redactor.settled(&self.held);
+            let rest = self.held.split_off(settled);
+            let settled = mem::replace(&mut self.held, rest);
+            Ok(Chunk { length, to_spill: self.show(&self.redacted(settled)) })
+        })
+    }
+
+    /// Shows these bytes, or gives them back where they must go to the file first.
+    fn show(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut captured = self.captured();
+        let to_spill = match self.spill {
+            Spilling::NotNeeded => captured.would_overflow(bytes.len()),
+            Spilling::Writing(_) => true,
+            Spilling::Closed => false,
+        };
+        if to_spill {
+            return Some(bytes.to_vec());
+        }
+        captured.push(bytes);
+        None
+    }
+
+    fn redacted(&self, bytes: Vec<u8>) -> Vec<u8> {
+        self.keeping.redactor.redact(&bytes).unwrap_or(bytes)
+    }
+
+    /// The length of the chunk; 0 at the end.
+    async fn keep(&mut self, chunk: Chunk) -> usize {
+        if let Some(bytes) = chunk.to_spill {
+            self.spill(bytes).await;
+        }
+        chunk.length
+    }
+
+    /// Shows what was held back: what is printed from now on does not belong to it.
+    async fn settle(&mut self) {
+        let held = mem::take(&mut self.held);
+        if !held.is_empty() {
+            self.add(self.redacted(held)).await;
+        }
+    }
+
+    async fn add(&mut self, bytes: Vec<u8>) {
+        if let Some(bytes) = self.show(&bytes) {
+            self.spill(bytes).await;
         }
     }
 

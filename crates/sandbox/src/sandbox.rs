@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -17,7 +17,7 @@ use domain::{
     Fault,
     ports::{
         BoxFuture,
-        sandbox::{self, Confinement, Exec, Exit, Network, SandboxSpec, Tree, WORKSPACE_DIR},
+        sandbox::{self, Confinement, Exec, Limits, Network, SandboxSpec, Tree, WORKSPACE_DIR, WindowSize},
     },
 };
 use rustix::{
@@ -33,16 +33,19 @@ use tokio::{
 
 use crate::{
     files::Files,
-    groups::Bounds,
+    groups::{Bounds, Memory},
     init,
     link::Link,
     lock,
+    masked::Masked,
     order::{Command, KeeperSpec},
     probe,
-    process::{Keeping, Process},
+    process::{Keeping, Process, Terms},
+    quota::Quota,
     running::Running,
     sandboxes::Zygote,
     sys,
+    terminal::Terminal,
     wire::{self, Family, Report, Request},
     zygote::{Namespaces, Order},
 };
@@ -69,6 +72,7 @@ pub struct Sandbox {
     /// What the control group of the last keeper bounds.
     bounds: AtomicU32,
     running: Running,
+    quota: Option<Arc<Quota>>,
 }
 
 impl Drop for Sandbox {
@@ -83,6 +87,17 @@ impl Drop for Sandbox {
 struct Keeper {
     link: Link,
     listeners: Vec<OwnedFd>,
+    /// The group that bounds its memory.
+    group: Option<Arc<OwnedFd>>,
+}
+
+/// A command that runs.
+#[derive(Debug)]
+struct Launched {
+    init: Link,
+    /// What its init lends.
+    lent: Vec<OwnedFd>,
+    terms: Terms,
 }
 
 impl Drop for Keeper {
@@ -96,6 +111,7 @@ impl Drop for Keeper {
 
 impl Sandbox {
     pub fn new(zygote: Arc<Zygote>, spec: SandboxSpec, keeper: &KeeperSpec, env: Vec<(OsString, OsString)>) -> Self {
+        let quota = Quota::new(&spec);
         Self {
             zygote,
             spec,
@@ -105,6 +121,7 @@ impl Sandbox {
             keeper: Mutex::new(None),
             bounds: AtomicU32::new(0),
             running: Running::default(),
+            quota,
         }
     }
 
@@ -134,21 +151,24 @@ impl Sandbox {
         Err(Fault::transient("the sandbox's first process was killed twice before it was ready"))
     }
 
-    /// Takes what a confined keeper lends, and has the bridges served.
+    /// Takes what a keeper lends, and has the bridges served.
     fn take(&self, link: Link, lent: Vec<OwnedFd>) -> Result<Keeper, Fault> {
         let mut lent = lent.into_iter();
-        if let Some(workspace) = lent.next() {
+        if self.spec.confinement == Confinement::Confined
+            && let Some(workspace) = lent.next()
+        {
             self.files.lend(workspace);
         }
         let bridges = match &self.spec.network {
             Network::Host => &[][..],
             Network::Own(bridges) => bridges,
         };
-        let mut keeper = Keeper { link, listeners: Vec::new() };
-        for (bridge, listener) in bridges.iter().zip(lent) {
+        let mut keeper = Keeper { link, listeners: Vec::new(), group: None };
+        for (bridge, listener) in bridges.iter().zip(lent.by_ref()) {
             keeper.listeners.push(listener.try_clone().map_err(|error| no_process(&error))?);
             bridge.door.serve(listener.into());
         }
+        keeper.group = lent.next().map(Arc::new);
         Ok(keeper)
     }
 
@@ -163,7 +183,11 @@ impl Sandbox {
                 Confinement::Confined => Namespaces::Own,
                 Confinement::Unconfined => Namespaces::Hosts,
             },
-            bounds: Bounds { memory: limits.memory_bytes.unwrap_or(0), processes: limits.processes.unwrap_or(0) },
+            bounds: Bounds {
+                memory: limits.memory_bytes.unwrap_or(0),
+                processes: limits.processes.unwrap_or(0),
+                processor: limits.processor_percent.unwrap_or(0),
+            },
         };
         let order = move || -> Result<(), Fault> {
             let lock = lock::share(&path)?;
@@ -192,46 +216,81 @@ impl Sandbox {
     }
 
     async fn start(&self, exec: Exec) -> Result<Process, Fault> {
+        let refuse = |error: io::Error| no_process(&error);
+        let (output, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| refuse(errno.into()))?;
+        let stdin = if exec.stdin.is_empty() { None } else { Some(wire::memory_file(&exec.stdin).map_err(refuse)?) };
+        let fds: Vec<BorrowedFd<'_>> = [&write].into_iter().chain(&stdin).map(AsFd::as_fd).collect();
+        let process = match self.launch(&exec, Request::Run, &fds).await? {
+            None => Process::not_started(),
+            Some(Launched { init, terms, .. }) => {
+                let Limits { output_bytes: limit, .. } = self.spec.limits;
+                let keeping = Keeping { spill: self.spec.spill.clone(), limit, redactor: self.spec.redactor.clone() };
+                Process::attend(init, output, keeping, terms).map_err(refuse)?
+            }
+        };
+        self.running.enter(&exec.argv, process.life());
+        Ok(process)
+    }
+
+    async fn start_on_terminal(&self, exec: Exec, size: WindowSize) -> Result<Terminal, Fault> {
+        if !exec.stdin.is_empty() {
+            return Err(Fault::input("a command on a terminal is typed to: it takes no other standard input"));
+        }
+        let mut exec = exec;
+        exec.env.insert(0, ("TERM".to_owned(), "xterm-256color".to_owned()));
+        let request = Request::RunOnTerminal { rows: size.rows, columns: size.columns };
+        let missing = || Fault::input(format!("{} was not found or is not executable", exec.argv[0]));
+        let Launched { init, lent, terms } = self.launch(&exec, request, &[]).await?.ok_or_else(missing)?;
+        let master = lent.into_iter().next().ok_or_else(|| Fault::bug("a terminal came without its descriptor"))?;
+        let terminal = Terminal::attend(init, master, terms).map_err(|error| no_process(&error))?;
+        self.running.enter(&exec.argv, terminal.life());
+        Ok(terminal)
+    }
+
+    /// Has a keeper start a command. `None` where its program cannot be executed.
+    async fn launch(
+        &self,
+        exec: &Exec,
+        request: Request,
+        standard: &[BorrowedFd<'_>],
+    ) -> Result<Option<Launched>, Fault> {
         let begun = Instant::now();
         let deadline = begun.checked_add(exec.timeout).unwrap_or(begun + FOREVER);
         let refuse = |error: io::Error| no_process(&error);
-        let command = self.command(&exec)?;
+        let command = wire::memory_file(&self.command(exec)?.encode()).map_err(refuse)?;
         let (control, theirs) = wire::pair().map_err(refuse)?;
-        let (output, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| refuse(errno.into()))?;
-        let command = wire::memory_file(&command.encode()).map_err(refuse)?;
-        let stdin = if exec.stdin.is_empty() { None } else { Some(wire::memory_file(&exec.stdin).map_err(refuse)?) };
-        let mut fds = vec![theirs.as_fd(), write.as_fd(), command.as_fd()];
-        fds.extend(stdin.as_ref().map(AsFd::as_fd));
-        let keeper = self.keeper().await?;
-        let run = Request::Run.encode();
-        if keeper.link.send(&run, &fds).await.is_err() {
+        let fds: Vec<BorrowedFd<'_>> = [theirs.as_fd(), command.as_fd()].iter().chain(standard).copied().collect();
+        let mut keeper = self.keeper().await?;
+        if keeper.link.send(&request.encode(), &fds).await.is_err() {
             // Somebody killed the keeper (the machine was out of memory, say): its sandbox is gone with it, and is made anew.
             self.forget(&keeper).await;
-            self.keeper().await?.link.send(&run, &fds).await.map_err(refuse)?;
+            keeper = self.keeper().await?;
+            keeper.link.send(&request.encode(), &fds).await.map_err(refuse)?;
         }
-        drop((theirs, write, command, stdin));
+        let terms = Terms {
+            deadline,
+            quota: self.quota.as_ref().map(Quota::notice).unwrap_or_default(),
+            memory: keeper.group.as_ref().and_then(Memory::watch),
+        };
+        drop((theirs, command));
         let init = Link::new(control).map_err(refuse)?;
-        let not_started = match init.report().await {
-            Some(Report::Started) => None,
-            Some(Report::NotStarted(_)) => Some(Exit::NotStarted),
-            Some(Report::NoDirectory(errno)) => {
+        match init.receive().await {
+            Some((Report::Started, lent)) => Ok(Some(Launched { init, lent, terms })),
+            Some((Report::NotStarted(_), _)) => Ok(None),
+            Some((Report::NoDirectory(errno), _)) => {
                 let cwd = exec.cwd.as_deref().unwrap_or(WORKSPACE_DIR);
                 let error = io::Error::from_raw_os_error(errno);
-                return Err(Fault::input(format!("cannot run in directory {cwd}: {error}")));
+                Err(Fault::input(format!("cannot run in directory {cwd}: {error}")))
             }
-            Some(Report::Failed { errno: libc::E2BIG, .. }) => {
-                return Err(Fault::input("the command is too long for the system (E2BIG)")
-                    .hint("write the long part to a file, or give it on standard input"));
+            Some((Report::Failed { errno: libc::E2BIG, .. }, _)) => {
+                Err(Fault::input("the command is too long for the system (E2BIG)")
+                    .hint("write the long part to a file, or give it on standard input"))
             }
-            Some(Report::Failed { stage, errno, mount }) => return Err(self.explain(stage, errno, mount)),
-            Some(Report::Ready(_) | Report::Connecting | Report::Exited(_) | Report::Signaled(_)) | None => {
-                return Err(Fault::transient("the sandbox was killed while a command was started in it"));
+            Some((Report::Failed { stage, errno, mount }, _)) => Err(self.explain(stage, errno, mount)),
+            Some((Report::Ready(_) | Report::Connecting | Report::Exited(_) | Report::Signaled(_), _)) | None => {
+                Err(Fault::transient("the sandbox was killed while a command was started in it"))
             }
-        };
-        let keeping = Keeping { spill: self.spec.spill.clone(), limit: self.spec.limits.output_bytes };
-        let process = Process::attend(init, output, keeping, deadline, not_started).map_err(refuse)?;
-        self.running.enter(&exec.argv, process.life());
-        Ok(process)
+        }
     }
 
     /// Connects in the sandbox's network; `None` where nothing listens.
@@ -351,10 +410,12 @@ impl sandbox::Sandbox for Sandbox {
     fn terminal(
         &self,
         exec: Exec,
-        size: sandbox::WindowSize,
+        size: WindowSize,
     ) -> BoxFuture<'_, Result<Box<dyn sandbox::Terminal>, Fault>> {
-        let _ = (exec, size);
-        Box::pin(async move { Err(Fault::bug("terminals are not there yet")) })
+        Box::pin(async move {
+            let terminal: Box<dyn sandbox::Terminal> = Box::new(self.start_on_terminal(exec, size).await?);
+            Ok(terminal)
+        })
     }
 
     fn files(&self) -> BoxFuture<'_, Result<Arc<dyn sandbox::Files>, Fault>> {
@@ -363,7 +424,9 @@ impl sandbox::Sandbox for Sandbox {
                 Some(root) => self.files.open(root)?,
                 None => drop(self.keeper().await?),
             }
-            let files: Arc<dyn sandbox::Files> = self.files.clone();
+            let (files, redactor) = (self.files.clone(), self.spec.redactor.clone());
+            let files: Arc<dyn sandbox::Files> =
+                if redactor.is_empty() { files } else { Arc::new(Masked { files, redactor }) };
             Ok(files)
         })
     }

@@ -129,7 +129,7 @@ impl Sandboxes {
 fn ports(spec: &SandboxSpec) -> Result<Vec<u16>, Fault> {
     let layered = [&spec.root, &spec.home].iter().any(|tree| matches!(tree, Tree::Layers(_)));
     match (spec.confinement, &spec.network) {
-        (Confinement::Confined, Network::Own(bridges)) if bridges.len() < wire::MAX_FDS => {
+        (Confinement::Confined, Network::Own(bridges)) if bridges.len() <= wire::MAX_BRIDGES => {
             let mut ports: Vec<u16> = bridges.iter().map(|bridge| bridge.port).collect();
             let listed = ports.clone();
             ports.sort_unstable();
@@ -140,7 +140,7 @@ fn ports(spec: &SandboxSpec) -> Result<Vec<u16>, Fault> {
             }
         }
         (Confinement::Confined, Network::Own(bridges)) => {
-            Err(Fault::bug(format!("a sandbox can have {} bridges, not {}", wire::MAX_FDS - 1, bridges.len())))
+            Err(Fault::bug(format!("a sandbox can have {} bridges, not {}", wire::MAX_BRIDGES, bridges.len())))
         }
         (Confinement::Confined, Network::Host) => Err(Fault::bug("a confined sandbox has a network of its own")),
         (Confinement::Unconfined, Network::Host) if !layered => Ok(Vec::new()),

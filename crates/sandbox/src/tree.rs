@@ -1,6 +1,6 @@
-//! Killing all that descends from this process, and waiting until it is gone.
+//! What descends from a process; killing all that descends from this one, and waiting until it is gone.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, iter};
 
 use rustix::{
     io::Errno,
@@ -39,27 +39,26 @@ pub fn end(scope: Scope) {
 }
 
 fn kill_descendants() {
-    let Ok(entries) = fs::read_dir("/proc") else { return };
+    for pid in descendants(rustix::process::getpid()) {
+        // It may be gone by now; the next round looks again.
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
+}
+
+/// All processes that come from this one, as far as they are seen here.
+pub fn descendants(of: Pid) -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
     let parents: HashMap<i32, i32> = entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter_map(|pid| Some((pid, parent(pid)?)))
         .collect();
-    let me = rustix::process::getpid().as_raw_nonzero().get();
-    for &pid in parents.keys() {
+    let comes_from = |pid: i32| {
+        let above = iter::successors(Some(pid), |pid| parents.get(pid).copied());
         // Bounded, as the numbers were read one by one and may form a ring by reuse.
-        let mut above = Some(pid);
-        for _ in 0..parents.len() {
-            above = above.and_then(|pid| parents.get(&pid)).copied();
-            if above == Some(me) {
-                if let Some(pid) = Pid::from_raw(pid) {
-                    // It may be gone by now; the next round looks again.
-                    let _ = rustix::process::kill_process(pid, Signal::KILL);
-                }
-                break;
-            }
-        }
-    }
+        above.skip(1).take(parents.len()).any(|above| above == of.as_raw_pid())
+    };
+    parents.keys().copied().filter(|pid| comes_from(*pid)).filter_map(Pid::from_raw).collect()
 }
 
 fn parent(pid: i32) -> Option<i32> {

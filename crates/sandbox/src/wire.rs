@@ -17,7 +17,9 @@ use rustix::{
 };
 
 /// The most descriptors that one packet carries.
-pub const MAX_FDS: usize = 32;
+pub const MAX_FDS: usize = 34;
+/// With what else a keeper lends in one packet.
+pub const MAX_BRIDGES: usize = MAX_FDS - 2;
 const ANCILLARY: usize = rustix::cmsg_space!(ScmRights(MAX_FDS));
 
 /// A connected pair of packet sockets, closed on exec.
