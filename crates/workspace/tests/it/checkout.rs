@@ -5,20 +5,23 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use domain::{
     FaultClass,
     ids::CommitId,
-    ports::workspace::{ChangeKind, Checkout, CheckoutRequest, Origin, Workspaces as _},
+    ports::workspace::{ChangeKind, CheckoutRequest, Origin, Workspaces as _},
 };
 
-use crate::ground::{Ground, git, write};
+use crate::ground::{Ground, Plain, git, surroundings, write};
 
-async fn checkout(ground: &Ground, origin: &Origin, commit: &CommitId, globs: &[&str]) -> Checkout {
+const NAME: &str = "T-12.1-check";
+
+async fn checkout(ground: &Ground, origin: &Origin, commit: &CommitId, globs: &[&str]) -> Plain {
     let globs: Vec<String> = globs.iter().map(|glob| (*glob).to_owned()).collect();
     let request = CheckoutRequest {
         repository: origin.repository.clone(),
         commit: commit.clone(),
         protect: (!globs.is_empty()).then(|| (origin.base.clone(), globs)),
-        name: "T-12.1-check".to_owned(),
+        name: NAME.to_owned(),
+        surroundings: surroundings(None),
     };
-    ground.rooms.checkout(request).await.unwrap()
+    Plain::new(ground.rooms.checkout(request).await.unwrap())
 }
 
 #[tokio::test]
@@ -41,8 +44,8 @@ async fn a_checkout_is_the_commit_itself_with_a_working_git() {
     }
     let made = checkout(&ground, &origin, &origin.base, &["**"]).await;
     assert!(!made.root.join("new.txt").exists() && !made.root.join("left.txt").exists());
-    ground.rooms.discard_checkout(made.clone()).await;
-    ground.rooms.discard_checkout(made.clone()).await;
+    ground.rooms.discard_checkout(NAME.to_owned()).await;
+    ground.rooms.discard_checkout(NAME.to_owned()).await;
     assert!(!made.root.exists());
 }
 
@@ -53,7 +56,7 @@ async fn what_a_crash_left_goes_at_the_start() {
     let made = checkout(&ground, &origin, &origin.base, &[]).await;
     let half_made = ground.store(&origin).parent().unwrap().join("bases/tmp-1-2");
     write(&half_made, "objects/pack/tmp_pack_x", "x");
-    workspace::Workspaces::open(workspace::Options { home: ground.home() }).unwrap();
+    ground.open(workspace::Rung::Copy);
     assert!(!made.root.exists() && !half_made.exists());
     assert_eq!(ground.resolve().await, origin);
 }

@@ -10,13 +10,18 @@ use std::{
 use domain::{
     Fault,
     brief::LandingMethod,
+    environment::EnvironmentId,
     ids::{AttemptKey, AttemptNo, CommitId, TaskId, TurnNo},
-    ports::workspace::{
-        LandRequest, Landing, Origin, Prepared, ResolveRequest, Snapshot, SnapshotRequest, Workspaces as _,
+    ports::{
+        sandbox::{Confinement, Tree},
+        workspace::{
+            LandRequest, Landing, Origin, PrepareRequest, Prepared, ResolveRequest, Snapshot, SnapshotRequest,
+            Surroundings, Workspaces as _,
+        },
     },
 };
 use tempfile::TempDir;
-use workspace::{Options, Workspaces};
+use workspace::{Options, Rung, Workspaces};
 
 pub const TASK: TaskId = TaskId(12);
 pub const KEY: AttemptKey = AttemptKey { task: TASK, attempt: AttemptNo(1) };
@@ -27,10 +32,41 @@ pub struct Ground {
     pub rooms: Arc<Workspaces>,
 }
 
+/// A place on a plain rung.
+#[derive(Clone, Debug)]
+pub struct Plain {
+    pub root: PathBuf,
+    pub home: PathBuf,
+    pub rest: Prepared,
+}
+
+impl Plain {
+    pub fn new(rest: Prepared) -> Self {
+        let [root, home] = [&rest.root, &rest.home].map(|tree| match tree {
+            Tree::Directory(path) => path.clone(),
+            Tree::Layers(layers) => panic!("{layers:?} is not plain"),
+        });
+        Self { root, home, rest }
+    }
+}
+
+/// Of a confined process.
+pub fn surroundings(environment: Option<&EnvironmentId>) -> Surroundings {
+    Surroundings { environment: environment.cloned(), confinement: Confinement::Confined }
+}
+
 impl Ground {
-    /// A repository on branch `main` with one commit: `a.txt`, `src/lib.rs`, `run.sh` (executable) and a link.
+    /// As [`Self::on`], on plain copies.
     pub fn new() -> Self {
-        let dir = TempDir::new().unwrap();
+        Self::on(Rung::Copy)
+    }
+
+    /// A repository on branch `main` with one commit: `a.txt`, `src/lib.rs`, `run.sh` (executable) and a link.
+    pub fn on(rung: Rung) -> Self {
+        Self::within(TempDir::new().unwrap(), rung)
+    }
+
+    pub fn within(dir: TempDir, rung: Rung) -> Self {
         let repo = dir.path().join("user");
         fs::create_dir(&repo).unwrap();
         git(&repo, &["init", "-q", "-b", "main"]);
@@ -43,8 +79,13 @@ impl Ground {
         git(&repo, &["update-index", "--chmod=+x", "run.sh"]);
         git(&repo, &["commit", "-q", "-m", "first"]);
         git(&repo, &["reset", "-q", "--hard"]);
-        let rooms = Workspaces::open(Options { home: dir.path().join("home") }).unwrap();
+        let rooms = Workspaces::open(Options { home: dir.path().join("home"), rung, layers_bytes: None }).unwrap();
         Self { dir, repo, rooms }
+    }
+
+    /// Another life on the same home.
+    pub fn open(&self, rung: Rung) -> Arc<Workspaces> {
+        Workspaces::open(Options { home: self.home(), rung, layers_bytes: None }).unwrap()
     }
 
     pub fn home(&self) -> PathBuf {
@@ -72,8 +113,18 @@ impl Ground {
         self.rooms.resolve(request).await
     }
 
-    pub async fn prepare(&self, origin: &Origin) -> Prepared {
-        self.rooms.prepare(origin.repository.clone(), KEY, origin.base.clone()).await.unwrap()
+    pub async fn prepare(&self, origin: &Origin) -> Plain {
+        Plain::new(self.prepare_as(KEY, origin, None).await)
+    }
+
+    pub async fn prepare_as(&self, key: AttemptKey, origin: &Origin, environment: Option<&EnvironmentId>) -> Prepared {
+        let request = PrepareRequest {
+            repository: origin.repository.clone(),
+            key,
+            commit: origin.base.clone(),
+            surroundings: surroundings(environment),
+        };
+        self.rooms.prepare(request).await.unwrap()
     }
 
     pub async fn snapshot(&self, origin: &Origin, turn: u32) -> Snapshot {
@@ -89,6 +140,7 @@ impl Ground {
                 base: origin.base.clone(),
                 message: "Do it\n\nOvernight-Task: T-12".to_owned(),
                 at: at(),
+                redactor: Arc::default(),
             })
             .await
     }
@@ -132,6 +184,43 @@ impl Ground {
     pub fn store(&self, origin: &Origin) -> PathBuf {
         self.home().join("repositories").join(&origin.repository.id.0).join("private.git")
     }
+}
+
+/// Runs a shell script as a sandbox would: in a workspace's merged view, with its HOME, both mounted in a namespace of its own.
+/// Returns what it printed.
+pub fn inside(place: &Prepared, script: &str) -> String {
+    let mut mounts = String::from("set -eu\n");
+    let mut show = |tree: &Tree, name: &str| match tree {
+        Tree::Directory(path) => path.clone(),
+        Tree::Layers(layers) => {
+            let at = place.scratch.join(name);
+            fs::create_dir_all(&at).unwrap();
+            let lower: Vec<_> = layers.lower.iter().map(|path| path.display().to_string()).collect();
+            mounts += &format!(
+                "rm -rf {work}/work/incompat; mount -t overlay overlay -o userxattr,volatile,lowerdir={},upperdir={},workdir={work} {}\n",
+                lower.join(":"),
+                layers.upper.display(),
+                at.display(),
+                work = layers.work.display(),
+            );
+            at
+        }
+    };
+    let (root, home) = (show(&place.root, "root"), show(&place.home, "home"));
+    for readable in &place.readable {
+        mounts += &format!("mount --bind {0} {0}; mount -o remount,bind,ro {0}\n", readable.display());
+    }
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "--propagation=private", "sh", "-c"])
+        .arg(format!("{mounts}cd {}\n{script}", root.display()))
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("HOME", &home)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
 pub fn at() -> jiff::Timestamp {

@@ -149,9 +149,10 @@ async fn a_hostile_agent_has_nothing_executed() {
         commit: snapshot.commit.clone(),
         protect: Some((origin.base.clone(), vec!["src/**".to_owned()])),
         name: "c".to_owned(),
+        surroundings: crate::ground::surroundings(None),
     };
-    let checkout = ground.rooms.checkout(checkout).await.unwrap();
-    ground.rooms.discard_checkout(checkout).await;
+    ground.rooms.checkout(checkout).await.unwrap();
+    ground.rooms.discard_checkout("c".to_owned()).await;
     ground.land(&ground.landing(&origin, &snapshot.commit)).await;
     ground.rooms.release(repository.clone(), KEY, Some(snapshot.commit)).await.unwrap();
     assert!(!marker.exists(), "{}", fs::read_to_string(&marker).unwrap());

@@ -257,7 +257,7 @@ async fn a_linked_work_tree_and_a_bare_repository_are_landed_in() {
     let origin = ground.try_resolve(|request| request.directory = bare.clone()).await.unwrap();
     assert_eq!(origin.target.as_deref(), Some("main"));
     let key = domain::ids::AttemptKey { task: TaskId(13), ..crate::ground::KEY };
-    let prepared = ground.rooms.prepare(origin.repository.clone(), key, origin.base.clone()).await.unwrap();
+    let prepared = crate::ground::Plain::new(ground.prepare_as(key, &origin, None).await);
     write(&prepared.root, "a.txt", "bare\n");
     let request = domain::ports::workspace::SnapshotRequest {
         repository: origin.repository.clone(),

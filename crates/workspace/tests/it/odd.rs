@@ -55,7 +55,7 @@ async fn a_shallow_clone_works_and_is_noted() {
     let origin = ground.resolve().await;
     assert_eq!(origin.notes, Vec::<String>::new());
     let key = domain::ids::AttemptKey { task: domain::ids::TaskId(13), ..KEY };
-    let prepared = ground.rooms.prepare(origin.repository.clone(), key, origin.base.clone()).await.unwrap();
+    let prepared = crate::ground::Plain::new(ground.prepare_as(key, &origin, None).await);
     assert_eq!(git(&prepared.root, &["log", "--format=%s"]).lines().count(), 7);
 }
 
@@ -117,7 +117,8 @@ async fn paths_with_odd_characters_hold_a_home_and_a_repository() {
     fs::create_dir(&odd).unwrap();
     fs::rename(&ground.repo, odd.join("user")).unwrap();
     ground.repo = odd.join("user");
-    ground.rooms = workspace::Workspaces::open(workspace::Options { home: odd.join("home") }).unwrap();
+    let options = workspace::Options { home: odd.join("home"), rung: workspace::Rung::Copy, layers_bytes: None };
+    ground.rooms = workspace::Workspaces::open(options).unwrap();
     let origin = ground.resolve().await;
     let prepared = ground.prepare(&origin).await;
     assert_eq!(git(&prepared.root, &["status", "--porcelain"]), "");

@@ -1,14 +1,17 @@
 //! What the calls on the way of a task cost on a small repository. Printed, never judged: `cargo test -p workspace timing
 //! -- --nocapture`.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use domain::{
     ids::{AttemptKey, AttemptNo, TaskId, TurnNo},
     ports::workspace::{CheckoutRequest, SnapshotRequest, Workspaces as _},
 };
 
-use crate::ground::{Ground, at, write};
+use crate::ground::{Ground, Plain, at, surroundings, write};
 
 #[tokio::test]
 async fn timing() {
@@ -35,7 +38,7 @@ async fn timing() {
         };
         ground.resolve().await;
         lap(&mut times);
-        let prepared = ground.rooms.prepare(origin.repository.clone(), key, origin.base.clone()).await.unwrap();
+        let prepared = Plain::new(ground.prepare_as(key, &origin, None).await);
         lap(&mut times);
         write(&prepared.root, "src/m1.rs", format!("changed {number}\n"));
         write(&prepared.root, "new.rs", "new\n");
@@ -46,25 +49,27 @@ async fn timing() {
             base: origin.base.clone(),
             message: "m".to_owned(),
             at: at(),
+            redactor: Arc::default(),
         };
         let snapshot = ground.rooms.snapshot(request(1)).await.unwrap();
         lap(&mut times);
         ground.rooms.snapshot(request(2)).await.unwrap();
         lap(&mut times);
-        let checkout = ground
+        ground
             .rooms
             .checkout(CheckoutRequest {
                 repository: origin.repository.clone(),
                 commit: snapshot.commit.clone(),
                 protect: None,
                 name: format!("c-{number}"),
+                surroundings: surroundings(None),
             })
             .await
             .unwrap();
         lap(&mut times);
         ground.rooms.release(origin.repository.clone(), key, Some(snapshot.commit)).await.unwrap();
         lap(&mut times);
-        ground.rooms.discard_checkout(checkout).await;
+        ground.rooms.discard_checkout(format!("c-{number}")).await;
     }
     for (name, mut times) in times {
         times.sort();

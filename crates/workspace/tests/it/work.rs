@@ -25,10 +25,10 @@ async fn a_workspace_is_clean_and_knows_the_history() {
     assert_eq!(git(&prepared.root, &["log", "--format=%s"]), "b.txt\nfirst");
     assert_eq!(git(&prepared.root, &["config", "user.name"]), "Overnight");
     assert!(prepared.root.join("run.sh").metadata().unwrap().permissions().mode() & 0o111 != 0);
-    assert!(prepared.home.is_dir() && prepared.spill.is_dir());
+    assert!(prepared.home.is_dir());
     // All that it needs is its own or readable.
     let borrowed = fs::read_to_string(prepared.root.join(".git/objects/info/alternates")).unwrap();
-    assert_eq!(Path::new(borrowed.trim_end()), prepared.readable[0]);
+    assert_eq!(Path::new(borrowed.trim_end()), prepared.rest.readable[0]);
     git(&prepared.root, &["fsck", "--full"]);
 }
 
