@@ -1,0 +1,112 @@
+//! Builds that are under way: each layer once, however many wait for it, and a bounded number at a time.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use domain::{
+    Fault,
+    environment::EnvironmentId,
+    ids::RepositoryId,
+    ports::environments::{Built, Told},
+};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use tokio::sync::Semaphore;
+
+type Name = (RepositoryId, EnvironmentId);
+type Done = Result<Built, Fault>;
+pub(crate) type Arrival = Shared<BoxFuture<'static, Done>>;
+
+#[derive(Clone)]
+struct Flight {
+    done: Arrival,
+    listeners: Arc<Mutex<Vec<Told>>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Flights {
+    under_way: Arc<Mutex<HashMap<Name, Flight>>>,
+    places: Arc<Semaphore>,
+    /// Why the last build of a layer failed, until one succeeds.
+    failed: Arc<Mutex<HashMap<Name, Fault>>>,
+}
+
+impl std::fmt::Debug for Flight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flight").finish_non_exhaustive()
+    }
+}
+
+impl Flights {
+    pub fn new(parallel: usize) -> Self {
+        let places = Arc::new(Semaphore::new(parallel.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { under_way: Arc::default(), places, failed: Arc::default() }
+    }
+
+    /// The end of the build of this layer: of one that is under way, else of `build`, which is told whom to tell. It goes on when
+    /// nobody waits for it any more.
+    pub fn join<F>(&self, name: Name, told: Told, build: impl FnOnce(Told) -> F) -> Arrival
+    where
+        F: Future<Output = Done> + Send + 'static,
+    {
+        let mut under_way = lock(&self.under_way);
+        let flight = match under_way.get(&name) {
+            Some(flight) => {
+                lock(&flight.listeners).push(told);
+                flight.clone()
+            }
+            None => {
+                let flight = self.begin(name.clone(), told, build);
+                under_way.insert(name, flight.clone());
+                flight
+            }
+        };
+        flight.done
+    }
+
+    fn begin<F>(&self, name: Name, told: Told, build: impl FnOnce(Told) -> F) -> Flight
+    where
+        F: Future<Output = Done> + Send + 'static,
+    {
+        let listeners = Arc::new(Mutex::new(vec![told]));
+        let all = Arc::clone(&listeners);
+        let tell: Told = Arc::new(move |line| lock(&all).clone().iter().for_each(|told| told(line)));
+        let (places, under_way, failed) = (self.places.clone(), self.under_way.clone(), self.failed.clone());
+        let (waiting, build) = (Arc::clone(&tell), build(tell));
+        let task = tokio::spawn(async move {
+            if places.available_permits() == 0 {
+                waiting("waiting for another environment's build to end");
+            }
+            let _place = places.acquire_owned().await.map_err(|_| Fault::bug("no environment is built any more"))?;
+            build.await
+        });
+        let done = async move {
+            let done = task.await.unwrap_or_else(|error| Err(Fault::bug(format!("a build broke off: {error}"))));
+            match &done {
+                Ok(_) => drop(lock(&failed).remove(&name)),
+                Err(fault) => drop(lock(&failed).insert(name.clone(), fault.clone())),
+            }
+            lock(&under_way).remove(&name);
+            done
+        };
+        // Driven by a task of its own, so that it is cleared away when nobody waits.
+        let done = tokio::spawn(done);
+        let done =
+            async move { done.await.unwrap_or_else(|error| Err(Fault::bug(format!("a build broke off: {error}")))) };
+        Flight { done: done.boxed().shared(), listeners }
+    }
+
+    /// Why building this layer failed last.
+    pub fn failed(&self, name: &Name) -> Option<Fault> {
+        lock(&self.failed).get(name).cloned()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

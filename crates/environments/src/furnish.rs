@@ -1,0 +1,188 @@
+//! Sandboxes as a definition says: network, variables, bounds, and what is taken out of their output.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use domain::{
+    Fault,
+    environment::{Definition, Resources},
+    ports::{
+        BoxFuture,
+        egress::{Gate, PROXY_PORT, Pass, Refusal},
+        sandbox::{
+            Bridge, Confinement, Exec, Files, Limits, Network, Process, Sandbox, SandboxSpec, Terminal, Tree,
+            WORKSPACE_DIR, WindowSize,
+        },
+        workspace::{Prepared, Repository},
+    },
+};
+
+use crate::{Site, secrets::Used};
+
+/// Characters of a command line that is told with a refusal.
+const COMMAND: usize = 100;
+
+/// What a sandbox is for: it decides what is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Install,
+    Turn,
+    Check,
+}
+
+pub(crate) type Refused = Arc<dyn Fn(Refusal) + Send + Sync>;
+
+/// A sandbox to open.
+pub(crate) struct Request<'a> {
+    pub repository: &'a Repository,
+    pub definition: &'a Definition,
+    pub place: &'a Prepared,
+    pub reach: Reach,
+    pub confinement: Confinement,
+    /// Added last.
+    pub env: Vec<(String, String)>,
+    /// Besides the proxy's.
+    pub bridges: Vec<Bridge>,
+    pub refused: Refused,
+    pub output_bytes: u64,
+}
+
+impl Site {
+    /// Opens it; starts no process. `used`: the secrets of the definition.
+    pub(crate) async fn furnish(&self, request: Request<'_>, used: &Used) -> Result<Arc<Furnished>, Fault> {
+        let Request { definition, place, .. } = request;
+        let newest: Arc<OnceLock<Weak<dyn Sandbox>>> = Arc::default();
+        let gate = match request.confinement {
+            Confinement::Confined => Some(self.rooms().egress.open(pass(&request, used, Arc::clone(&newest)))?),
+            Confinement::Unconfined => None,
+        };
+        let mut env = variables(definition, &place.root);
+        let mut readable = place.readable.clone();
+        let network = match &gate {
+            None => Network::Host,
+            Some(gate) => {
+                env.extend(gate.env.iter().cloned());
+                readable.extend(gate.readable.iter().cloned());
+                let proxy = Bridge { port: PROXY_PORT, door: Arc::clone(&gate.door) };
+                Network::Own([proxy].into_iter().chain(request.bridges).collect())
+            }
+        };
+        env.extend(request.env);
+        let spec = SandboxSpec {
+            root: place.root.clone(),
+            home: place.home.clone(),
+            scratch: place.scratch.clone(),
+            readable,
+            hidden: self.options.hidden.clone(),
+            env,
+            network,
+            redactor: self.redactor(request.repository).await?,
+            limits: limits(self.options.limits, definition.resources, request.output_bytes),
+            lock: place.lock.clone(),
+            spill: place.spill.clone(),
+            confinement: request.confinement,
+        };
+        let sandbox = self.rooms().sandboxes.open(spec).await?;
+        // Set once, here.
+        let _ = newest.set(Arc::downgrade(&sandbox));
+        Ok(Arc::new(Furnished { services: Mutex::default(), sandbox, _gate: gate }))
+    }
+}
+
+fn pass(request: &Request<'_>, used: &Used, sandbox: Arc<OnceLock<Weak<dyn Sandbox>>>) -> Pass {
+    let definition = request.definition;
+    let allow = match request.reach {
+        Reach::Install => &definition.install_network,
+        Reach::Turn => &definition.network,
+        Reach::Check => &definition.checks_network,
+    };
+    // A check reaches nothing that its own list does not name: its result is to depend on the commit alone.
+    let stamped = |host: &str| request.reach != Reach::Check || allow.iter().any(|entry| entry == host);
+    let refused = Arc::clone(&request.refused);
+    Pass {
+        allow: allow.clone(),
+        stamps: used.stamps.iter().filter(|stamp| stamped(&stamp.host)).cloned().collect(),
+        refused: Arc::new(move |mut refusal: Refusal| {
+            if refusal.by.is_none() {
+                let sandbox = sandbox.get().and_then(Weak::upgrade);
+                refusal.by = sandbox.and_then(|sandbox| sandbox.running().pop()).map(|line| shown(&line));
+            }
+            refused(refusal);
+        }),
+    }
+}
+
+/// A command line as a person wrote it.
+fn shown(line: &str) -> String {
+    line.strip_prefix("sh -c ").unwrap_or(line).chars().take(COMMAND).collect()
+}
+
+/// The definition's, with paths of the workspace where it is.
+fn variables(definition: &Definition, root: &Tree) -> Vec<(String, String)> {
+    let own = |(name, value): (&String, &String)| match root {
+        Tree::Directory(directory) if value.contains(WORKSPACE_DIR) => {
+            (name.clone(), value.replace(WORKSPACE_DIR, &directory.to_string_lossy()))
+        }
+        Tree::Directory(_) | Tree::Layers(_) => (name.clone(), value.clone()),
+    };
+    definition.variables.iter().map(own).collect()
+}
+
+fn limits(limits: Limits, resources: Resources, output_bytes: u64) -> Limits {
+    Limits {
+        memory_bytes: resources.memory_bytes.or(limits.memory_bytes),
+        processes: resources.processes.or(limits.processes),
+        processor_percent: resources.processor_percent.or(limits.processor_percent),
+        disk_bytes: resources.disk_bytes.or(limits.disk_bytes),
+        output_bytes,
+        ..limits
+    }
+}
+
+/// A sandbox with its services and its gate, which end with it.
+pub(crate) struct Furnished {
+    services: Mutex<Vec<Box<dyn Process>>>,
+    sandbox: Arc<dyn Sandbox>,
+    /// After what may use it.
+    _gate: Option<Gate>,
+}
+
+impl Furnished {
+    pub fn sandbox(&self) -> &Arc<dyn Sandbox> {
+        &self.sandbox
+    }
+
+    /// Lets these run as long as the sandbox.
+    pub fn keep(&self, services: Vec<Box<dyn Process>>) {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).extend(services);
+    }
+}
+
+impl Sandbox for Furnished {
+    fn spawn(&self, exec: Exec) -> BoxFuture<'_, Result<Box<dyn Process>, Fault>> {
+        self.sandbox.spawn(exec)
+    }
+
+    fn terminal(&self, exec: Exec, size: WindowSize) -> BoxFuture<'_, Result<Box<dyn Terminal>, Fault>> {
+        self.sandbox.terminal(exec, size)
+    }
+
+    fn files(&self) -> BoxFuture<'_, Result<Arc<dyn Files>, Fault>> {
+        self.sandbox.files()
+    }
+
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<std::net::TcpStream, Fault>> {
+        self.sandbox.connect(port)
+    }
+
+    fn running(&self) -> Vec<String> {
+        self.sandbox.running()
+    }
+
+    fn kill(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.sandbox.kill().await;
+            // Ended by now; their handles hold nothing that anyone will ask for.
+            self.services.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        })
+    }
+}

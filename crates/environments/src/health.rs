@@ -1,0 +1,61 @@
+//! Whether a base builds and passes in its environment: the fast checks, run on the base itself.
+
+use std::time::Duration;
+
+use domain::{
+    Fault,
+    check::{BlobId, Tier},
+    environment::Health,
+    ports::{
+        environments::BuildRequest,
+        sandbox::{Exit, Sandbox},
+    },
+};
+
+use crate::{build::Log, line};
+
+/// For a check that names no time of its own; as in the room `checks`.
+const TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// Bytes of the line that is shown with a failure.
+const COMPLAINT: usize = 200;
+
+/// What the checks said, before the log is kept.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Healthy,
+    Unhealthy(String),
+    /// There was no check.
+    Nothing,
+}
+
+impl Found {
+    pub fn of(self, log: Option<BlobId>) -> Health {
+        match self {
+            Self::Healthy => Health::Healthy,
+            Self::Unhealthy(why) => Health::Unhealthy { why, log },
+            Self::Nothing => Health::Unknown,
+        }
+    }
+}
+
+/// Runs every fast check, to warm the caches of all of them, and tells of the first that fails.
+pub(crate) async fn find(sandbox: &dyn Sandbox, request: &BuildRequest, log: &mut Log) -> Result<Found, Fault> {
+    let mut found = Found::Nothing;
+    for check in request.checks.iter().filter(|check| check.tier == Tier::Fast) {
+        (request.told)(&format!("checking the base: `{}`", check.command));
+        let timeout = check.timeout_s.map_or(TIMEOUT, Duration::from_secs);
+        let ended = line::run(sandbox, line::exec(&check.command, timeout), &request.told).await?;
+        log.add(&check.command, &ended);
+        found = match (found, ended.exit) {
+            (Found::Unhealthy(why), _) => Found::Unhealthy(why),
+            (Found::Healthy | Found::Nothing, Exit::Code(0)) => Found::Healthy,
+            (Found::Healthy | Found::Nothing, exit) => {
+                let said = line::last_lines(&ended.output);
+                let said = said.lines().next_back().unwrap_or("it printed nothing");
+                let said: String = said.chars().take(COMPLAINT).collect();
+                Found::Unhealthy(format!("On the base, `{}` ended with {}: {said}", check.name, line::ending(exit)))
+            }
+        };
+    }
+    Ok(found)
+}

@@ -1,0 +1,146 @@
+//! Secrets of an installation must not stay in its layer: every file that it made is looked into.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read},
+    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use domain::{
+    Fault,
+    ports::{sandbox::Tree, workspace::Prepared},
+    redact::Redactor,
+};
+
+/// Files of HOME in which programs keep credentials: they go without a word of blame.
+const KEPT_BY_PROGRAMS: [&str; 13] = [
+    ".npmrc",
+    ".yarnrc",
+    ".yarnrc.yml",
+    ".netrc",
+    ".pypirc",
+    ".git-credentials",
+    ".gitconfig",
+    ".cargo/credentials",
+    ".cargo/credentials.toml",
+    ".m2/settings.xml",
+    ".config/pip/pip.conf",
+    ".docker/",
+    ".config/gh/",
+];
+/// Bytes of a file that are looked into.
+const LOOKED_INTO: u64 = 256 << 20;
+const PIECE: usize = 1 << 20;
+/// Files named in a refusal.
+const NAMED: usize = 10;
+
+/// What was found of the secrets.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leftovers {
+    /// Credential files of programs, which are removed: paths below HOME.
+    pub removed: Vec<String>,
+    /// Other files that hold one, or cannot be read: below HOME with `~/`, else below the workspace; at most ten.
+    pub found: Vec<String>,
+}
+
+/// Looks through the writable sides of `place`, in which no process runs any more. Blocking.
+pub(crate) fn sweep(place: &Prepared, redactor: &Redactor) -> Result<Leftovers, Fault> {
+    let mut leftovers = Leftovers::default();
+    for (tree, seen_as) in [(&place.root, ""), (&place.home, "~/")] {
+        let top = match tree {
+            Tree::Directory(directory) => directory,
+            Tree::Layers(layers) => &layers.upper,
+        };
+        let mut sweeper = Sweeper { top, seen_as, redactor, piece: Vec::new(), leftovers: &mut leftovers };
+        sweeper.directory(top).map_err(|error| {
+            Fault::environment(format!("what was installed in {} cannot be looked through: {error}", top.display()))
+                .hint("secrets may be left in it, so it is not kept; see whether its disk is failing, then build again")
+        })?;
+    }
+    Ok(leftovers)
+}
+
+struct Sweeper<'a> {
+    top: &'a Path,
+    seen_as: &'a str,
+    redactor: &'a Redactor,
+    piece: Vec<u8>,
+    leftovers: &'a mut Leftovers,
+}
+
+impl Sweeper<'_> {
+    fn directory(&mut self, directory: &Path) -> io::Result<()> {
+        let unreadable = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
+        for entry in fs::read_dir(directory).map_err(unreadable)? {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            // Left out of every layer.
+            if self.seen_as.is_empty() && path.parent() == Some(self.top) && entry.file_name() == ".git" {
+                continue;
+            }
+            let found = if kind.is_dir() {
+                self.directory(&path)?;
+                false
+            } else if kind.is_symlink() {
+                self.holds(fs::read_link(&path)?.as_os_str().as_bytes())
+            } else if kind.is_file() {
+                self.file(&path)?
+            } else {
+                false
+            };
+            if found || self.holds(entry.file_name().as_bytes()) {
+                self.found(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn holds(&self, bytes: &[u8]) -> bool {
+        self.redactor.redact(bytes).is_some()
+    }
+
+    fn file(&mut self, path: &Path) -> io::Result<bool> {
+        let file = match open(path) {
+            Ok(file) => file,
+            // Who works over the layer may give himself the right to read it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let mut file = file.take(LOOKED_INTO);
+        // What may be the beginning of a value at the end of one piece is looked at again with the next.
+        let overlap = self.redactor.longest().saturating_sub(1);
+        let mut piece = std::mem::take(&mut self.piece);
+        piece.clear();
+        let found = loop {
+            if (&mut file).take(PIECE as u64).read_to_end(&mut piece)? == 0 {
+                break false;
+            }
+            if self.holds(&piece) {
+                break true;
+            }
+            piece.drain(..piece.len().saturating_sub(overlap));
+        };
+        self.piece = piece;
+        Ok(found)
+    }
+
+    fn found(&mut self, path: PathBuf) -> io::Result<()> {
+        let below = path.strip_prefix(self.top).unwrap_or(&path).to_string_lossy().into_owned();
+        let is_kept = |known: &&str| match known.strip_suffix('/') {
+            Some(directory) => Path::new(&below).starts_with(directory),
+            None => below == **known,
+        };
+        if self.seen_as == "~/" && KEPT_BY_PROGRAMS.iter().any(|known| is_kept(known)) {
+            fs::remove_file(path)?;
+            self.leftovers.removed.push(format!("~/{below}"));
+        } else if self.leftovers.found.len() < NAMED {
+            self.leftovers.found.push(format!("{}{below}", self.seen_as));
+        }
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}

@@ -1,0 +1,101 @@
+//! One command in a sandbox, with all that it printed.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use domain::{
+    Fault,
+    ports::{
+        environments::Told,
+        sandbox::{Exec, Exit, Output, Sandbox},
+    },
+};
+
+/// How often a person hears that it still runs.
+const STILL: Duration = Duration::from_secs(60);
+/// Lines of the end of an output that are shown with a failure.
+const LAST_LINES: usize = 20;
+/// Bytes of one such line, and of all of them.
+const WIDEST: usize = 400;
+const LARGEST: usize = 4 << 10;
+
+/// What every command of a build finds; the same as in checks, so that what one compiles the other need not.
+const ENV: [(&str, &str); 5] =
+    [("CI", "true"), ("OVERNIGHT", "1"), ("TERM", "dumb"), ("NO_COLOR", "1"), ("CARGO_TERM_COLOR", "never")];
+
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    ENV.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+}
+
+pub(crate) fn exec(line: &str, timeout: Duration) -> Exec {
+    let argv = ["sh", "-c", line].map(str::to_owned).to_vec();
+    Exec { argv, cwd: None, env: Vec::new(), stdin: Bytes::new(), timeout }
+}
+
+/// An ended command.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub exit: Exit,
+    pub output: Vec<u8>,
+}
+
+/// Runs it to its end, and tells every minute that it still runs.
+pub(crate) async fn run(sandbox: &dyn Sandbox, exec: Exec, told: &Told) -> Result<Ended, Fault> {
+    let (started, line) = (Instant::now(), exec.argv.last().cloned().unwrap_or_default());
+    let mut process = sandbox.spawn(exec).await?;
+    let exit = loop {
+        if let Some(exit) = process.wait(STILL).await {
+            break exit;
+        }
+        told(&format!("`{line}` has run for {} min", started.elapsed().as_secs() / 60));
+    };
+    Ok(Ended { exit, output: whole(process.output()).await })
+}
+
+/// The whole of what was kept. What cannot be read of it is said in its place: it is for people.
+async fn whole(output: Output) -> Vec<u8> {
+    let ends = [&output.head[..], &output.tail[..]];
+    let held = ends.iter().map(|end| end.len() as u64).sum::<u64>();
+    if output.total <= held {
+        return ends.concat();
+    }
+    if let Some(file) = &output.file
+        && let Ok(mut kept) = tokio::fs::read(file).await
+    {
+        let lost = output.total.saturating_sub(kept.len() as u64);
+        if lost > 0 {
+            kept.extend_from_slice(format!("\n[{lost} bytes were not kept; these are the last]\n").as_bytes());
+            kept.extend_from_slice(&output.tail);
+        }
+        return kept;
+    }
+    let gap = format!("\n[{} bytes were not kept]\n", output.total - held);
+    [ends[0], gap.as_bytes(), ends[1]].concat()
+}
+
+/// How a command ended, as the end of a sentence: `exit code 1`.
+pub(crate) fn ending(exit: Exit) -> String {
+    match exit {
+        Exit::Code(127) => "exit code 127 (a program was not found)".to_owned(),
+        Exit::Code(code) => format!("exit code {code}"),
+        Exit::Signal(9) => "signal 9 (killed: it may have used up its memory)".to_owned(),
+        Exit::Signal(signal) => format!("signal {signal}"),
+        Exit::TimedOut => "no end in time".to_owned(),
+        Exit::OverQuota { held, quota } => format!("a full disk ({held} of {quota} bytes used)"),
+        Exit::NotStarted => "a shell that could not be started".to_owned(),
+    }
+}
+
+/// The last lines of an output; empty where there is none.
+pub(crate) fn last_lines(output: &[u8]) -> String {
+    let start = output.len().saturating_sub(4 * LARGEST);
+    let text = String::from_utf8_lossy(&output[start..]);
+    // A line that was drawn anew is its last drawing.
+    let drawn = |line: &str| line.trim_end().rsplit('\r').next().unwrap_or_default().chars().take(WIDEST).collect();
+    let lines: Vec<String> = text.lines().map(drawn).filter(|line: &String| !line.trim().is_empty()).collect();
+    let mut last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+    while last.iter().map(String::len).sum::<usize>() > LARGEST {
+        last = &last[1..];
+    }
+    last.join("\n")
+}

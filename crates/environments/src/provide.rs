@@ -1,0 +1,229 @@
+//! Which layer serves a base, and when one is built.
+
+use std::sync::Arc;
+
+use domain::{
+    Fault,
+    environment::{Definition, EnvironmentUse, Health, Source},
+    ports::{
+        environments::{BuildRequest, Built, Layer, Start},
+        workspace::{CheckoutRequest, Prepared, Repository, Surroundings},
+    },
+};
+
+use crate::{
+    Environments,
+    about::{Key, Known},
+    build::{Build, Log, Refusals},
+    definition,
+    flights::Arrival,
+    furnish::{Reach, Request},
+    health, line,
+    secrets::Used,
+    services,
+};
+
+/// Layers that are asked whether they serve, newest first: an older one helps little.
+const ASKED: usize = 8;
+/// Kept of the output of one check.
+const OUTPUT: u64 = 32 << 20;
+
+/// What is known of a base and the layers there are.
+struct Survey {
+    definition: Arc<Definition>,
+    key: Key,
+    /// Of the same confinement, newest first.
+    layers: Vec<Known>,
+}
+
+impl Survey {
+    /// The newest layer built for exactly this.
+    fn exact(&self) -> Option<&Known> {
+        self.layers.iter().find(|known| known.about.key == self.key)
+    }
+}
+
+impl Environments {
+    async fn survey(&self, request: &BuildRequest) -> Result<Survey, Fault> {
+        let BuildRequest { repository, base, confinement, .. } = request;
+        let definition = self.defined(repository, base).await?;
+        let key = Key::of(&self.site.base(repository, base), &definition, *confinement).await?;
+        let layers = self.site.rooms().workspaces.environments(repository.clone()).await?;
+        let layers = layers.into_iter().filter_map(Known::read);
+        // Paths of the one mean nothing to the other.
+        let layers = layers.filter(|known| known.about.confinement == *confinement).collect();
+        Ok(Survey { definition, key, layers })
+    }
+
+    /// The newest of these layers that may lie under a workspace of the base.
+    async fn serving(&self, survey: &Survey, request: &BuildRequest) -> Result<Option<Known>, Fault> {
+        if let Some(exact) = survey.exact() {
+            return Ok(Some(exact.clone()));
+        }
+        for known in survey.layers.iter().take(ASKED) {
+            let (repository, base) = (request.repository.clone(), request.base.clone());
+            if self.site.rooms().workspaces.serves(repository, known.layer.id.clone(), base).await? {
+                return Ok(Some(known.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) async fn provided(&self, request: BuildRequest) -> Result<EnvironmentUse, Fault> {
+        let survey = self.survey(&request).await?;
+        let without = |note: Option<String>| EnvironmentUse { layer: None, health: Health::Unknown, note };
+        if survey.definition.install.is_empty() {
+            return Ok(without(None));
+        }
+        let Some(known) = self.serving(&survey, &request).await? else {
+            return match &survey.definition.source {
+                Source::Detected(_) if survey.layers.is_empty() => {
+                    let what = definition::told(&survey.definition.source);
+                    let note = format!("No environment is built ({what}): `overnight env build` makes one.");
+                    Ok(without(Some(note)))
+                }
+                Source::Detected(_) | Source::File(_) | Source::Nothing => {
+                    (request.told)("building the environment of this base first");
+                    Ok(self.launch(&survey, None, request, Start::Newest)?.await?.used)
+                }
+            };
+        };
+        let health = self.health(&request.repository, &known).await;
+        let layer = Some(known.layer.id.clone());
+        if known.about.key == survey.key {
+            return Ok(EnvironmentUse { layer, health, note: None });
+        }
+        let note = match self.flights.failed(&(request.repository.id.clone(), survey.key.id(0)?)) {
+            Some(fault) => {
+                let first = fault.what.lines().next().unwrap_or_default();
+                format!("The {} serves: building a newer one failed: {first}.", known.name())
+            }
+            None => {
+                let told = Arc::new(|line: &str| tracing::debug!("{line}"));
+                // It goes on by itself; who asks next finds its layer, or why there is none.
+                drop(self.launch(&survey, Some(known.clone()), BuildRequest { told, ..request }, Start::Newest)?);
+                format!("The {} serves while a newer one is built.", known.name())
+            }
+        };
+        Ok(EnvironmentUse { layer, health, note: Some(note) })
+    }
+
+    pub(crate) async fn built(&self, request: BuildRequest, start: Start) -> Result<Built, Fault> {
+        let survey = self.survey(&request).await?;
+        if survey.definition.install.is_empty() && request.checks.is_empty() {
+            return Err(Fault::input("there is nothing to install, and no check whose caches could be warmed")
+                .hint(format!("write [environment] install = [\"…\"] in {} and commit it", definition::OVERNIGHT)));
+        }
+        let over = match start {
+            Start::Newest => self.serving(&survey, &request).await?,
+            // For its caches.
+            Start::Nothing if survey.definition.caches.is_empty() => None,
+            Start::Nothing => survey.layers.first().cloned(),
+        };
+        self.launch(&survey, over, request, start)?.await
+    }
+
+    /// Begins a build, or joins the one of the same layer that is under way.
+    fn launch(
+        &self,
+        survey: &Survey,
+        over: Option<Known>,
+        request: BuildRequest,
+        start: Start,
+    ) -> Result<Arrival, Fault> {
+        let generation = survey.exact().map_or(0, |known| known.about.generation + 1);
+        let id = survey.key.id(generation)?;
+        let name = (request.repository.id.clone(), id.clone());
+        let (site, definition, key) = (Arc::clone(&self.site), Arc::clone(&survey.definition), survey.key.clone());
+        Ok(self.flights.join(name, Arc::clone(&request.told), move |told| {
+            let request = BuildRequest { told, ..request };
+            Build { site, request, definition, start, key, generation, id, over }.carry_out()
+        }))
+    }
+
+    pub(crate) async fn checked(&self, request: BuildRequest) -> Result<EnvironmentUse, Fault> {
+        let survey = self.survey(&request).await?;
+        let Some(known) = self.serving(&survey, &request).await? else {
+            return Err(Fault::not_found(format!("no environment serves base {}", request.base.short()))
+                .hint("`overnight env build` makes one"));
+        };
+        let workspaces = &self.site.rooms().workspaces;
+        let id = &known.layer.id;
+        let name = format!("health-{}-{}", id.short(), jiff::Timestamp::now().as_nanosecond());
+        let surroundings = Surroundings { environment: Some(id.clone()), confinement: request.confinement };
+        let place = workspaces
+            .checkout(CheckoutRequest {
+                repository: request.repository.clone(),
+                commit: request.base.clone(),
+                protect: None,
+                name: name.clone(),
+                surroundings,
+            })
+            .await?;
+        let health = self.examine(&survey.definition, &place, &request).await;
+        workspaces.discard_checkout(name).await;
+        let health = health?;
+        self.remember(&request.repository, &known, &health).await?;
+        let note = (known.about.key != survey.key).then(|| format!("The {} serves.", known.name()));
+        Ok(EnvironmentUse { layer: Some(id.clone()), health, note })
+    }
+
+    async fn examine(
+        &self,
+        definition: &Definition,
+        place: &Prepared,
+        request: &BuildRequest,
+    ) -> Result<Health, Fault> {
+        let used = Used::of(&*self.site.rooms().secrets, &request.repository, definition).await?;
+        let sandbox = Request {
+            repository: &request.repository,
+            definition,
+            place,
+            reach: Reach::Check,
+            confinement: request.confinement,
+            env: line::environment().collect(),
+            bridges: Vec::new(),
+            refused: Refusals::default().receiver(),
+            output_bytes: OUTPUT,
+        };
+        let furnished = self.site.furnish(sandbox, &used).await?;
+        let mut log = Log::default();
+        for note in services::start(&furnished, &definition.services).await {
+            log.say(&note);
+        }
+        let found = health::find(&**furnished.sandbox(), request, &mut log).await;
+        furnished.sandbox().kill().await;
+        Ok(found?.of(log.keep(&self.site).await))
+    }
+
+    pub(crate) async fn known_layers(&self, repository: Repository) -> Result<Vec<Layer>, Fault> {
+        let layers = self.site.rooms().workspaces.environments(repository.clone()).await?;
+        let mut all = Vec::new();
+        for known in layers.into_iter().filter_map(Known::read) {
+            let health = self.health(&repository, &known).await;
+            let Known { layer, about } = known;
+            all.push(Layer { layer, health, source: about.source, seconds: about.seconds, log: about.log });
+        }
+        Ok(all)
+    }
+
+    /// As it was last found.
+    async fn health(&self, repository: &Repository, known: &Known) -> Health {
+        let later = self.site.rooms().cache.get(remembered_as(repository, known)).await.unwrap_or_else(|fault| {
+            tracing::warn!(%fault, "an environment's health is told as it was built");
+            None
+        });
+        let later = later.and_then(|later| serde_json::from_str(&later).ok());
+        later.unwrap_or_else(|| known.about.health.clone())
+    }
+
+    async fn remember(&self, repository: &Repository, known: &Known, health: &Health) -> Result<(), Fault> {
+        let health = serde_json::to_string(health)
+            .map_err(|error| Fault::bug(format!("an environment's health cannot be written down: {error}")))?;
+        self.site.rooms().cache.put(remembered_as(repository, known), health).await
+    }
+}
+
+fn remembered_as(repository: &Repository, known: &Known) -> String {
+    format!("environment-health-{}-{}", repository.id.0, known.layer.id)
+}
