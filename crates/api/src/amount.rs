@@ -3,7 +3,7 @@
 use domain::{
     Fault,
     budget::{Budget, MicroUsd},
-    check::CheckSpec,
+    check::{CheckSpec, Tier},
 };
 use serde::{Deserialize, Deserializer, Serialize, de};
 
@@ -305,6 +305,9 @@ pub struct CheckTable {
     /// A bare number is in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timeout: Option<Quantity>,
+    /// `fast` or `slow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tier: Option<Tier>,
 }
 
 pub type CheckForm = Form<CheckTable>;
@@ -330,19 +333,21 @@ impl TryFrom<CheckForm> for crate::wire::brief::Check {
             name: table.name.unwrap_or_else(|| table.command.clone()),
             command: table.command,
             timeout_s,
+            tier: table.tier.unwrap_or_default(),
         }))
     }
 }
 
 impl From<crate::wire::brief::Check> for CheckForm {
     fn from(crate::wire::brief::Check(check): crate::wire::brief::Check) -> Self {
-        if check.name == check.command && check.timeout_s.is_none() {
+        if check == CheckSpec::from_command(check.command.as_str()) {
             return Self::Text(check.command);
         }
         Self::Table(CheckTable {
             name: (check.name != check.command).then_some(check.name),
             command: check.command,
             timeout: check.timeout_s.map(|seconds| Quantity::Text(print_seconds(seconds))),
+            tier: (check.tier != Tier::default()).then_some(check.tier),
         })
     }
 }

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use crate::{
     App,
-    extract::{Answer, Body, Id, Params, Segment},
+    extract::{Answer, Body, Id, Params, Segment, absolute},
     problem::Failure,
     tasks::not_modified,
     wire::{self, BASE_HEADER, HEAD_HEADER},
@@ -84,13 +84,10 @@ fn no_change(task: &Task) -> Fault {
 }
 
 pub(crate) async fn pull(State(app): State<App>, Id(id): Id, Body(asked): Body<wire::Pull>) -> Answer<wire::Pulled> {
-    if !asked.directory.is_absolute() {
-        let what = format!("`{}` is not an absolute path", asked.directory.display());
-        return Err(Fault::input(what).hint("the daemon does not know where you stand").into());
-    }
+    let directory = absolute(asked.directory)?;
     let task = app.task(id).await?;
     let head = head(&task, None)?;
-    let lines = app.ports().workspaces.pull(asked.directory, task.origin.repository, id, head.clone()).await?;
+    let lines = app.ports().workspaces.pull(directory, task.origin.repository, id, head.clone()).await?;
     Ok(Json(wire::Pulled { head, lines }))
 }
 

@@ -1,5 +1,7 @@
 //! What a handler is given of a request: body, query, task id, and who speaks.
 
+use std::path::PathBuf;
+
 use axum::{
     Json,
     body::to_bytes,
@@ -118,6 +120,15 @@ impl FromRequestParts<App> for Id {
             Fault::input(error.to_string()).hint("`overnight list` shows the tasks there are").into()
         })
     }
+}
+
+/// Errors: `Input` for a directory that only the client could make sense of.
+pub(crate) fn absolute(directory: PathBuf) -> Result<PathBuf, Fault> {
+    if directory.is_absolute() {
+        return Ok(directory);
+    }
+    let what = format!("`{}` is not an absolute path", directory.display());
+    Err(Fault::input(what).hint("the daemon does not know where you stand"))
 }
 
 /// The one variable segment of a route, as text.

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, http::StatusCode};
 use domain::{
     Fault,
-    ports::{agent::ModelNeed, sandbox::Probe, store::SummaryQuery},
+    ports::{agent::ModelNeed, sandbox::Probe, store::SummaryQuery, workspace::DiskUse},
     summary::Phase,
 };
 
@@ -73,6 +73,17 @@ pub(crate) async fn doctor(State(app): State<App>) -> Answer<wire::Doctor> {
     let mut findings = vec![store(&app).await];
     findings.extend(disk(&app).await?);
     findings.push(sandbox);
+    let layers = match app.handle.disk_use().await {
+        Ok(DiskUse { layers, layer_bytes, budget_bytes, workspaces }) => {
+            Some(wire::house::Layers { layers, bytes: layer_bytes, budget_bytes, workspaces })
+        }
+        Err(fault) => {
+            findings.push(ill("layers", &fault.what, fault.hint.as_deref()));
+            None
+        }
+    };
+    let presets = app.handle.egress().presets();
+    let presets = presets.into_iter().map(|(name, hosts)| wire::house::Preset { name, hosts }).collect();
     let kept = app.ports().secrets.get(crate::keys::SCOPE.to_owned()).await;
     let keys = match kept {
         Ok(kept) => kept.0.into_keys().collect(),
@@ -82,7 +93,7 @@ pub(crate) async fn doctor(State(app): State<App>) -> Answer<wire::Doctor> {
         }
     };
     let healthy = findings.iter().all(|finding| finding.ok);
-    Ok(Json(wire::Doctor { healthy, findings, walls, keys, agents: app.ports().agents.names() }))
+    Ok(Json(wire::Doctor { healthy, findings, walls, layers, presets, keys, agents: app.ports().agents.names() }))
 }
 
 /// The first probe starts processes, so it must not hold up other requests.

@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 pub mod amount;
+mod attach;
 pub mod brief_file;
 mod changes;
 mod door;
+mod environment;
 mod events;
 mod export;
 mod extract;
@@ -18,10 +20,11 @@ mod log;
 mod mistakes;
 mod problem;
 mod routes;
+mod secrets;
 mod speech;
 mod sse;
 mod tasks;
-mod telling;
+pub mod telling;
 pub mod wire;
 
 use std::{io, ops::Deref, path::PathBuf, sync::Arc};
@@ -51,12 +54,18 @@ pub struct Options {
 /// Errors: those of the listener.
 pub async fn serve(listener: UnixListener, options: Options) -> io::Result<()> {
     let stop = options.stop.clone();
-    let router = routes::router(App::new(options));
+    let app = App::new(options);
+    let router = routes::router(app.clone());
     let service = router.into_make_service_with_connect_info::<door::Peer>();
     let asked = stop.clone();
     let server = axum::serve(door::Door(listener), service).with_graceful_shutdown(async move { asked.asked().await });
+    let served = async {
+        let ended = server.await;
+        app.sessions.ended().await;
+        ended
+    };
     tokio::select! {
-        ended = server => ended,
+        ended = served => ended,
         () = stop.grace_over() => Ok(()),
     }
 }
@@ -73,6 +82,7 @@ pub(crate) struct Shared {
     stop: Stop,
     started_at: Timestamp,
     people: door::People,
+    sessions: attach::Sessions,
     /// Held while the installation's keys are read and written back.
     keys: tokio::sync::Mutex<()>,
 }
@@ -89,8 +99,9 @@ impl App {
     fn new(options: Options) -> Self {
         let Options { handle, version, home, stop } = options;
         let started_at = handle.ports().clock.now();
-        let (people, keys) = (door::People::of_this_machine(), tokio::sync::Mutex::default());
-        Self(Arc::new(Shared { handle, version, home, stop, started_at, people, keys }))
+        let people = door::People::of_this_machine();
+        let (sessions, keys) = (attach::Sessions::default(), tokio::sync::Mutex::default());
+        Self(Arc::new(Shared { handle, version, home, stop, started_at, people, sessions, keys }))
     }
 }
 

@@ -10,7 +10,10 @@ use axum::{
 };
 use domain::Fault;
 
-use crate::{App, changes, door::Peer, events, export, house, keys, log, problem::Failure, speech, tasks, wire};
+use crate::{
+    App, attach, changes, door::Peer, environment, events, export, house, keys, log, problem::Failure, secrets, speech,
+    tasks, wire,
+};
 
 /// One line of docs/api.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,15 @@ routes! {
     post "/tasks/{id}/cancel" => speech::cancel,
     post "/tasks/{id}/retry" => speech::retry,
     post "/tasks/{id}/restore" => speech::restore,
+    get "/tasks/{id}/environment" => environment::of_task,
+    post "/tasks/{id}/attach" => attach::attach,
+    post "/tasks/{id}/preview" => attach::preview,
+    get "/environment" => environment::show,
+    post "/environment/build" => environment::build,
+    post "/environment/check" => environment::check,
+    get "/secrets" => secrets::list,
+    put "/secrets/{name}" => secrets::set,
+    delete "/secrets/{name}" => secrets::forget,
     get "/blobs/{id}" => changes::blob,
     get "/events" => events::events,
     get "/status" => house::status,

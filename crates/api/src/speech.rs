@@ -37,7 +37,7 @@ pub(crate) async fn comment(
     Body(asked): Body<wire::Comment>,
 ) -> Answer<wire::Spoken> {
     let text = text("comment", asked.text)?;
-    say(&app, id, caller, Event::CommentAdded { text }).await
+    say(&app, id, caller, Event::CommentAdded { text, by_hand: false }).await
 }
 
 pub(crate) async fn answer(

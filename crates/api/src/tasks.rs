@@ -25,7 +25,7 @@ use engine::Submit;
 
 use crate::{
     App, brief_file,
-    extract::{Answer, Body, Caller, Id, Params},
+    extract::{Answer, Body, Caller, Id, Params, absolute},
     problem::Failure,
     wire::{self, ask::ListQuery},
 };
@@ -49,12 +49,9 @@ pub(crate) async fn submit(
     };
     let wip = if asked.wip { Wip::HandOver } else { Wip::Leave };
     let repository = match asked.directory {
-        Some(directory) if directory.is_absolute() => {
-            Some(ResolveRequest { directory, base: asked.base, into: asked.into, wip })
-        }
         Some(directory) => {
-            let what = format!("`{}` is not an absolute path", directory.display());
-            return Err(Fault::input(what).hint("the daemon does not know where you stand").into());
+            let directory = absolute(directory)?;
+            Some(ResolveRequest { directory, base: asked.base, into: asked.into, wip })
         }
         None if asked.base.is_some() || asked.into.is_some() || asked.wip => {
             return Err(Fault::input("`base`, `into` and `wip` mean nothing without a `directory`").into());
@@ -156,6 +153,7 @@ pub(crate) async fn show(State(app): State<App>, Id(id): Id, headers: HeaderMap)
         notes: task.origin.notes,
         residue,
         confinement: task.confinement,
+        environment: task.environment,
         checks: task.checks,
         attempts,
         comments: task.comments.into_iter().map(comment_view).collect(),
@@ -178,8 +176,8 @@ pub(crate) fn not_modified(headers: &HeaderMap, tag: &str) -> Option<Response> {
 }
 
 fn comment_view(comment: domain::task::Comment) -> wire::task::Comment {
-    let domain::task::Comment { id, at, by, text, delivered } = comment;
-    wire::task::Comment { id, at, by, text, delivered }
+    let domain::task::Comment { id, at, by, text, by_hand, delivered } = comment;
+    wire::task::Comment { id, at, by, text, by_hand, delivered }
 }
 
 /// A kept file that cannot be read does not hide the rest of the task.
@@ -209,6 +207,7 @@ async fn attempt_view(app: &App, attempt: &attempt::Attempt) -> wire::Attempt {
         progress: attempt.progress.clone(),
         report,
         unreadable,
+        refusals: attempt.refusals.clone(),
         worked_s: attempt.worked_s,
     }
 }

@@ -2,10 +2,12 @@
 
 use domain::{
     check::{Judged, Verdict},
+    environment::{EnvironmentUse, Health},
     event::{Event, Receipt},
     ids::{AttemptNo, CommentId, TurnNo},
     ports::{
         agent::{EntryBody, TurnConclusion, TurnEnd},
+        egress::Refusal,
         model::{Message, Part},
         workspace::{Landing, Snapshot},
     },
@@ -40,7 +42,10 @@ impl LogEvent {
 fn event_text(event: &Event) -> String {
     match event {
         Event::Submitted(submission) => format!("submitted: {}", submission.brief.title()),
-        Event::WorkspaceReady { .. } => "the workspace is ready".to_owned(),
+        Event::WorkspaceReady { environment: None, .. } => "the workspace is ready".to_owned(),
+        Event::WorkspaceReady { environment: Some(used), .. } => {
+            format!("the workspace is ready\nenvironment: {}", environment(used))
+        }
         Event::TurnEnded { end, .. } => turn_text(end),
         Event::SnapshotTaken { snapshot, .. } => snapshot_text(snapshot),
         Event::ChecksRan { judged, .. } => judged_text(judged),
@@ -50,8 +55,10 @@ fn event_text(event: &Event) -> String {
         Event::CommentsDelivered { attempt, turn, comments, .. } => delivered_text(*attempt, *turn, comments),
         Event::Progressed { percent: Some(percent), text, .. } => format!("{percent}% {text}"),
         Event::Progressed { percent: None, text, .. } => text.clone(),
+        Event::EgressRefused { refusal, .. } => blocked(refusal),
         Event::TimerFired { timer } => timer_text(timer).to_owned(),
-        Event::CommentAdded { text } => format!("comment: {text}"),
+        Event::CommentAdded { text, by_hand: false } => format!("comment: {text}"),
+        Event::CommentAdded { text, by_hand: true } => text.clone(),
         Event::QuestionAnswered { request, answer } => format!("answer to request {request}: {answer}"),
         Event::PlanApproved { .. } => "plan approved".to_owned(),
         Event::PlanRefined { text, .. } => format!("plan to be refined: {text}"),
@@ -62,9 +69,31 @@ fn event_text(event: &Event) -> String {
         }
         Event::Rejected { why } => reasoned("reject", why.as_deref()),
         Event::CancelRequested { why } => reasoned("cancel", why.as_deref()),
+        Event::WorkedByHand { snapshot, note, .. } => format!("worked by hand: {note}\n{}", snapshot_text(snapshot)),
         Event::RetryRequested => "retry".to_owned(),
         Event::RestoreRequested => "restore".to_owned(),
     }
+}
+
+/// What a task stands on, in a line.
+pub fn environment(used: &EnvironmentUse) -> String {
+    let mut text = match (&used.layer, &used.health) {
+        (None, _) => "none".to_owned(),
+        (Some(layer), Health::Healthy) => format!("{} · healthy", layer.short()),
+        (Some(layer), Health::Unknown) => format!("{} · nothing says whether it is healthy", layer.short()),
+        (Some(layer), Health::Unhealthy { why, .. }) => format!("{} · unhealthy: {why}", layer.short()),
+    };
+    if let Some(note) = &used.note {
+        text.push_str(&format!(" · {note}"));
+    }
+    text
+}
+
+/// A host that was not let through, and by whom it was wanted.
+pub fn blocked(refusal: &Refusal) -> String {
+    let by = refusal.by.as_ref().map_or_else(String::new, |by| format!(" by `{by}`"));
+    let port = if matches!(refusal.port, 80 | 443) { String::new() } else { format!(":{}", refusal.port) };
+    format!("blocked: {}{port}{by}: {}", refusal.host, refusal.why)
 }
 
 fn reasoned(verb: &str, why: Option<&str>) -> String {

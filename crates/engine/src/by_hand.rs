@@ -238,14 +238,17 @@ impl TakeOver {
         &mut *self.terminal
     }
 
-    async fn say(&self, event: Event) -> Result<String, Fault> {
-        let site = &self.core.site;
-        let dedup = format!("b-{}-{}-{}", self.key, site.ports.store.epoch(), site.next_number());
+    /// Borrows nothing, as a terminal must not be shared between threads.
+    fn say(&self, event: Event) -> impl Future<Output = Result<String, Fault>> + use<> {
+        let (core, task) = (Arc::clone(&self.core), self.task.id);
+        let dedup = format!("b-{}-{}-{}", self.key, core.site.ports.store.epoch(), core.site.next_number());
         let incoming = Incoming { dedup, actor: self.by.clone(), via: self.via, event };
-        Ok(match self.core.apply(self.task.id, incoming).await? {
-            Receipt::Accepted { note } => note,
-            Receipt::Refused { fault } => fault.to_string(),
-        })
+        async move {
+            Ok(match core.apply(task, incoming).await? {
+                Receipt::Accepted { note } => note,
+                Receipt::Refused { fault } => fault.to_string(),
+            })
+        }
     }
 
     /// Ends the shell, keeps what changed, and tells the agent.

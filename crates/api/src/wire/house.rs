@@ -39,9 +39,29 @@ pub struct Doctor {
     pub healthy: bool,
     pub findings: Vec<Finding>,
     pub walls: Walls,
+    /// What layers and workspaces hold on disk; `None` where that cannot be told.
+    pub layers: Option<Layers>,
+    /// Names of sets of hosts that a network allow-list may hold.
+    pub presets: Vec<Preset>,
     /// Names of the variables that are kept for this installation.
     pub keys: Vec<String>,
     pub agents: Vec<String>,
+}
+
+/// See [`domain::ports::workspace::DiskUse`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layers {
+    pub layers: u32,
+    pub bytes: u64,
+    /// What collection aims at.
+    pub budget_bytes: u64,
+    pub workspaces: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preset {
+    pub name: String,
+    pub hosts: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,14 +5,20 @@
 //! everything that is composed for a reader has its own type here.
 
 pub mod ask;
+pub mod attach;
 pub mod brief;
+pub mod environment;
 pub mod house;
 pub mod log;
 pub mod problem;
 pub mod task;
 
 pub use ask::{Answer, Approve, Cancel, Comment, Empty, ListQuery, Plan, Pull, Reject, Retry, SetKey, Submit};
+pub use attach::{Attach, Preview};
 pub use brief::Brief;
+pub use environment::{
+    BuildEnvironment, CheckEnvironment, Environment, EnvironmentQuery, Line, Secret, Secrets, SecretsQuery, SetSecret,
+};
 pub use house::{Agent, Agents, Doctor, Finding, Kept, Key, Keys, Status, Stopping, TaskCounts, Wall, Walls};
 pub use log::{ExportLine, Hello, Log, LogBody, LogEntry, LogEvent, LogLine, TaskEvent};
 pub use problem::Problem;

@@ -4,9 +4,10 @@ use domain::{
     attempt::Progress,
     budget::{Amount, Spend},
     check::{CheckSpec, Judgement, Risk, Verdict},
+    environment::EnvironmentUse,
     event::Receipt,
     ids::{Actor, AttemptNo, CommentId, CommitId, TaskId, Via},
-    ports::{sandbox::Confinement, workspace::Snapshot},
+    ports::{egress::Refusal, sandbox::Confinement, workspace::Snapshot},
     summary::{Need, Phase},
     task::{Delivery, Outcome},
 };
@@ -37,6 +38,9 @@ pub struct Summary {
     pub outcome: Option<Outcome>,
     pub head: Option<CommitId>,
     pub verdict: Option<Verdict>,
+    /// Why its base does not pass in the environment it stands on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<String>,
     pub submitted_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -58,6 +62,7 @@ impl From<domain::summary::Summary> for Summary {
             outcome: summary.outcome,
             head: summary.head,
             verdict: summary.verdict,
+            unhealthy: summary.unhealthy,
             submitted_at: summary.submitted_at,
             updated_at: summary.updated_at,
         }
@@ -125,6 +130,8 @@ pub struct Task {
     /// What the end of the task could not remove, and why.
     pub residue: Option<String>,
     pub confinement: Confinement,
+    /// What its workspaces stand on; `None` until the first is ready.
+    pub environment: Option<EnvironmentUse>,
     /// The checks that judge it: the brief's, or those detected in the base.
     pub checks: Vec<CheckSpec>,
     pub attempts: Vec<Attempt>,
@@ -163,6 +170,8 @@ pub struct Attempt {
     pub report: Option<String>,
     /// Why `judgement` or `report` is missing although there was one.
     pub unreadable: Option<String>,
+    /// Hosts that its sandbox wanted to reach and was not let.
+    pub refusals: Vec<Refusal>,
     /// Seconds of turns and checks so far.
     pub worked_s: u64,
 }
@@ -173,6 +182,9 @@ pub struct Comment {
     pub at: Timestamp,
     pub by: Actor,
     pub text: String,
+    /// It says what a person did by hand in the sandbox.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
     /// Where agents have read it; empty while it waits.
     pub delivered: Vec<Delivery>,
 }
