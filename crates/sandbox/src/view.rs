@@ -170,8 +170,13 @@ impl Host {
                 set(name, &directory);
             }
         }
-        set("PATH", Path::new(&self.path(confined)));
-        init::merge(env.into_iter().chain(spec.env.iter().map(|(name, value)| (name.into(), value.into()))))
+        let path = self.path(confined);
+        set("PATH", Path::new(&path));
+        let given = spec.env.iter().map(|(name, value)| match name.as_str() {
+            "PATH" => (name.into(), [OsStr::new(value), &path].join(OsStr::new(":"))),
+            _ => (name.into(), value.into()),
+        });
+        init::merge(env.into_iter().chain(given))
     }
 
     /// The daemon's PATH as far as it is seen, then the system's own.

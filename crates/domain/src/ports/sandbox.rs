@@ -126,7 +126,8 @@ pub struct SandboxSpec {
     pub readable: Vec<PathBuf>,
     /// Host paths that must never be seen, even below a readable one (Overnight's state, the daemon's socket).
     pub hidden: Vec<PathBuf>,
-    /// Added to the cleared environment (PATH, HOME, LANG, TERM, USER and toolchain variables are set by the sandbox).
+    /// Added to the cleared environment (PATH, HOME, LANG, TERM, USER and toolchain variables are set by the sandbox). The
+    /// directories of a `PATH` come before the sandbox's own.
     pub env: Vec<(String, String)>,
     pub network: Network,
     /// Taken out of all output and of every file that is read, before anyone outside sees it.
