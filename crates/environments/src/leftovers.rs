@@ -131,7 +131,7 @@ impl Sweeper<'_> {
             Some(directory) => Path::new(&below).starts_with(directory),
             None => below == **known,
         };
-        if self.seen_as == "~/" && KEPT_BY_PROGRAMS.iter().any(|known| is_kept(known)) {
+        if self.seen_as == "~/" && KEPT_BY_PROGRAMS.iter().any(is_kept) {
             fs::remove_file(path)?;
             self.leftovers.removed.push(format!("~/{below}"));
         } else if self.leftovers.found.len() < NAMED {
