@@ -65,7 +65,8 @@ impl Checks {
         Ok(Judged { nth, run, report: execution.outcome.report, text: execution.text })
     }
 
-    /// The whole output, and below it the lists that are too long for the judgement. An empty output is not worth a file.
+    /// The whole output, and below it the last words of services that were not ready and the lists that are too long for the
+    /// judgement. An empty output is not worth a file.
     async fn keep_log(&self, execution: &Execution, compared: &Comparison) -> Result<Option<BlobId>, Fault> {
         let lists = [
             ("Failed on the base, pass now", &compared.fixed),
@@ -73,14 +74,16 @@ impl Checks {
             ("Failures that the base has too", &compared.known_failures),
             ("Ran on the base and not now", &compared.missing),
         ];
-        let long: Vec<String> = lists
+        let long = lists
             .iter()
             .filter(|(_, names)| names.len() > LISTED)
-            .map(|(title, names)| format!("\n==== {title} ({}) ====\n{}\n", names.len(), names.join("\n")))
-            .collect();
-        let content = match long.is_empty() {
+            .map(|(title, names)| format!("\n==== {title} ({}) ====\n{}\n", names.len(), names.join("\n")));
+        let unready =
+            execution.outcome.unready.iter().map(|note| format!("\n==== Service ====\n{}\n", note.trim_end()));
+        let appended: String = unready.chain(long).collect();
+        let content = match appended.is_empty() {
             true => execution.output.clone(),
-            false => Bytes::from([&execution.output[..], long.concat().as_bytes()].concat()),
+            false => Bytes::from([&execution.output[..], appended.as_bytes()].concat()),
         };
         if content.is_empty() { Ok(None) } else { self.options.blobs.put(content).await.map(Some) }
     }

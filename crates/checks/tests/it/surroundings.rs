@@ -56,6 +56,11 @@ async fn a_service_that_is_not_ready_leaves_only_success_to_say_anything() {
     assert_eq!(run.verdict, Verdict::Inconclusive);
     let why = "exit code 1; the base passes; but the service `db` is not ready: nothing listens on port 5432";
     assert_eq!(run.reason, why);
+    let log = String::from_utf8(world.log(&run)).unwrap();
+    assert!(
+        log.contains("==== Service ====\nthe service `db` is not ready") && log.ends_with("its last words\n"),
+        "{log}"
+    );
     assert_eq!(world.judge("true").await.verdict, Verdict::Green);
     assert!(world.memory.kept.lock().unwrap().is_empty(), "what the base did without its service is not kept");
 }
