@@ -214,7 +214,7 @@ impl Store<'_> {
                 make_opaque(&git_dir)?;
                 crate::git::copy_index(&over.whole_index()?, &index)?;
                 self.lay(&tree, &over.about.stack[0], &base.commit)?;
-                call().args(["read-tree", "-m", base.commit.as_str()]).run()?;
+                call().args(["read-tree", "-m", "-i", base.commit.as_str()]).run()?;
                 // Gives the entries of what was laid the stat data of its files.
                 let mut laid = Vec::new();
                 for path in self.changed_names(&over.about.stack[0], &base.commit)? {

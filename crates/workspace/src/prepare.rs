@@ -142,7 +142,7 @@ impl Store<'_> {
         if head != base {
             // The layer's own git directory, as it knows where the big part of the index is.
             let git = self.git_program().at(&layer.tree().join(".git")).objects(&self.objects());
-            git.index(&index).args(["read-tree", "-m", head.as_str()]).run()?;
+            git.index(&index).args(["read-tree", "-m", "-i", head.as_str()]).run()?;
             self.lend(head, wanted.base, &git_dir.join("objects"))?;
         }
         let ready = self.ready_of(wanted, layers);

@@ -113,8 +113,15 @@ impl Ground {
         self.rooms.resolve(request).await
     }
 
+    /// A workspace of plain processes.
     pub async fn prepare(&self, origin: &Origin) -> Plain {
-        Plain::new(self.prepare_as(KEY, origin, None).await)
+        let request = PrepareRequest {
+            repository: origin.repository.clone(),
+            key: KEY,
+            commit: origin.base.clone(),
+            surroundings: Surroundings { environment: None, confinement: Confinement::Unconfined },
+        };
+        Plain::new(self.rooms.prepare(request).await.unwrap())
     }
 
     pub async fn prepare_as(&self, key: AttemptKey, origin: &Origin, environment: Option<&EnvironmentId>) -> Prepared {
@@ -184,6 +191,13 @@ impl Ground {
     pub fn store(&self, origin: &Origin) -> PathBuf {
         self.home().join("repositories").join(&origin.repository.id.0).join("private.git")
     }
+}
+
+/// What a shell script prints in a directory.
+pub fn sh(dir: &Path, script: &str) -> String {
+    let output = Command::new("sh").current_dir(dir).args(["-euc", script]).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
 /// Runs a shell script as a sandbox would: in a workspace's merged view, with its HOME, both mounted in a namespace of its own.

@@ -266,6 +266,7 @@ async fn a_linked_work_tree_and_a_bare_repository_are_landed_in() {
         base: origin.base.clone(),
         message: "m".to_owned(),
         at: crate::ground::at(),
+        redactor: std::sync::Arc::default(),
     };
     let head = ground.rooms.snapshot(request).await.unwrap().commit;
     assert_eq!(landed(&ground.land(&ground.landing(&origin, &head)).await), &head);

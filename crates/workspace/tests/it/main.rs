@@ -6,6 +6,7 @@ mod checkout;
 mod ground;
 mod hostile;
 mod landing;
+mod layers;
 mod odd;
 mod resolve;
 mod timing;

@@ -9,10 +9,10 @@ use std::{
 use domain::{
     FaultClass,
     ids::{AttemptKey, AttemptNo, TaskId},
-    ports::workspace::Workspaces as _,
+    ports::workspace::{Origin, Workspaces as _},
 };
 
-use crate::ground::{Ground, KEY, git, write};
+use crate::ground::{Ground, KEY, Plain, git, write};
 
 #[tokio::test]
 async fn a_workspace_is_clean_and_knows_the_history() {
@@ -258,7 +258,8 @@ async fn a_workspace_rebuilt_from_a_snapshot_shows_it_as_uncommitted_changes() {
     write(&prepared.root, "new.txt", "new\n");
     let snapshot = ground.snapshot(&origin, 1).await;
     ground.rooms.release(origin.repository.clone(), KEY, Some(snapshot.commit.clone())).await.unwrap();
-    let prepared = ground.rooms.prepare(origin.repository.clone(), KEY, snapshot.commit.clone()).await.unwrap();
+    let rebuilt = Origin { base: snapshot.commit.clone(), ..origin.clone() };
+    let prepared = ground.prepare(&rebuilt).await;
     assert_eq!(git(&prepared.root, &["status", "--porcelain"]), "M a.txt\n?? new.txt".replacen('M', " M", 1));
     assert_eq!(git(&prepared.root, &["rev-parse", "HEAD"]), origin.base.as_str());
     assert!(git(&prepared.root, &["diff"]).contains("+changed"));
@@ -274,10 +275,9 @@ async fn many_tasks_prepare_at_once() {
     let origin = origins.into_iter().next().unwrap().unwrap();
     let attempts = (1..=20).map(|number| {
         let key = AttemptKey { task: TaskId(number), attempt: AttemptNo(1) };
-        ground.rooms.prepare(origin.repository.clone(), key, origin.base.clone())
+        ground.prepare_as(key, &origin, None)
     });
-    let roots: Vec<_> = futures_all(attempts).await.into_iter().map(|prepared| prepared.unwrap().root).collect();
-    for root in roots {
+    for root in futures_all(attempts).await.into_iter().map(|prepared| Plain::new(prepared).root) {
         assert_eq!(fs::read_to_string(root.join("a.txt")).unwrap(), "one\ntwo\nthree\n");
     }
     assert_eq!(fs::read_dir(ground.store(&origin).parent().unwrap().join("bases")).unwrap().count(), 1);
