@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::ports::sandbox::{Confinement, Exec, Exit, Limits, Sandbox, SandboxSpec, Sandboxes as _};
+use domain::ports::sandbox::{Confinement, Exec, Exit, Limits, Network, Sandbox, SandboxSpec, Sandboxes as _, Tree};
 use sandbox::{Options, Sandboxes, ZYGOTE_ARGUMENT, zygote_main};
 
 const ROUNDS: usize = 400;
@@ -34,7 +34,7 @@ fn exec(argv: &[&str]) -> Exec {
 
 async fn measure() {
     let directory = std::env::temp_dir().join(format!("overnight-latency-{}", std::process::id()));
-    let sandboxes = Sandboxes::start(Options::from_env()).unwrap();
+    let sandboxes = Sandboxes::start(Options::from_env(directory.join("state"))).unwrap();
     for wall in sandboxes.probe().walls {
         println!("{:14} {:5} {}", wall.name, wall.stands, wall.note);
     }
@@ -42,11 +42,17 @@ async fn measure() {
         let base = directory.join(name);
         fs::create_dir_all(base.join("root")).unwrap();
         let spec = SandboxSpec {
-            root: base.join("root"),
-            home: base.join("home"),
+            root: Tree::Directory(base.join("root")),
+            home: Tree::Directory(base.join("home")),
+            scratch: base.join("scratch"),
             readable: Vec::new(),
             hidden: Vec::new(),
             env: Vec::new(),
+            network: match confinement {
+                Confinement::Confined => Network::Own(Vec::new()),
+                Confinement::Unconfined => Network::Host,
+            },
+            redactor: Arc::default(),
             limits: Limits::default(),
             lock: base.join("lock"),
             spill: base.join("spill"),

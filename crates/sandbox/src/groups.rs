@@ -28,10 +28,8 @@ pub const PROCESSOR: u32 = 4;
 pub const SYSTEM_CALLS: u32 = 8;
 /// By `landlock`.
 pub const FILES_TWICE: u32 = 16;
-pub const SOCKETS: u32 = 32;
-
 /// How much processor time there is, besides how it is shared.
-pub const PROCESSOR_TIME: u32 = 64;
+pub const PROCESSOR_TIME: u32 = 32;
 
 /// How each controller is called, in both versions.
 const CONTROLLERS: [(&str, u32); 3] = [("memory", MEMORY), ("pids", PROCESSES), ("cpu", PROCESSOR)];

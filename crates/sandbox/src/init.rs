@@ -113,7 +113,7 @@ fn prepare(keeper: &Keeper, command: &OwnedFd) -> Result<Command, Report> {
             rustix::thread::set_capabilities(None, sets).map_err(refuse)?;
             // The last two, as they deny what was done above.
             if let Some(rules) = &keeper.rules {
-                sys::landlock_restrict(&rules.ruleset).map_err(failed(wire::PRIVILEGES))?;
+                sys::landlock_restrict(rules).map_err(failed(wire::PRIVILEGES))?;
             }
             if let Some(filter) = syscalls::filter() {
                 sys::filter_calls(filter).map_err(failed(wire::PRIVILEGES))?;

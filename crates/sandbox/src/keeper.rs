@@ -17,9 +17,7 @@ use rustix::{
 };
 
 use crate::{
-    groups, init,
-    landlock::{self, Rules, Sockets},
-    lock, network,
+    groups, init, landlock, lock, network,
     order::KeeperSpec,
     root, sys, syscalls,
     tree::{self, Scope},
@@ -44,7 +42,8 @@ pub struct Keeper {
     pub spec: KeeperSpec,
     pub scope: Scope,
     pub signals: OwnedFd,
-    pub rules: Option<Rules>,
+    /// Of landlock.
+    pub rules: Option<OwnedFd>,
     /// Held locked for as long as this process or one of its inits lives.
     #[expect(dead_code, reason = "it is held, not read")]
     pub lock: OwnedFd,
@@ -55,8 +54,7 @@ impl Keeper {
     fn walls(&self) -> u32 {
         let filtered = self.scope == Scope::Namespace && syscalls::filter().is_some();
         let files = if self.rules.is_some() { groups::FILES_TWICE } else { 0 };
-        let shut = self.rules.as_ref().is_some_and(|rules| rules.sockets == Sockets::Shut);
-        (if filtered { groups::SYSTEM_CALLS } else { 0 }) | files | (if shut { groups::SOCKETS } else { 0 })
+        (if filtered { groups::SYSTEM_CALLS } else { 0 }) | files
     }
 }
 
@@ -103,6 +101,8 @@ fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<(Keeper,
     let (scope, rules) = match &spec.view {
         Some(view) => {
             map_user(identity).map_err(at(wire::USER_MAP))?;
+            // The host's own name tells of the host; this one is found without asking a name server.
+            rustix::system::sethostname(b"localhost").map_err(|errno| at(wire::NETWORK)(errno.into()))?;
             let listeners = network::set_up(&spec.ports).map_err(at(wire::NETWORK))?;
             limit_processes(identity, spec.limits.processes).map_err(at(wire::PRIVILEGES))?;
             // No user namespace below this one: it is how a process without privileges would reach the kernel's mount code.

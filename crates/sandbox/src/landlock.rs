@@ -1,4 +1,4 @@
-//! The second wall for files, and the first for Unix sockets with abstract names, which no mount hides (landlock(7)).
+//! The second wall for files, and for Unix sockets with abstract names, which belong to a network (landlock(7)).
 //!
 //! The keeper makes the rules once, in the sandbox's own root; each init applies them, as the kernel lets nobody under such rules
 //! mount the process table that a command gets. Sockets with abstract names therefore join processes of one command only.
@@ -22,32 +22,17 @@ const ABSTRACT_SOCKETS: u64 = 1;
 const FILES: i64 = 3;
 const SOCKETS: i64 = 6;
 
-/// Rules to apply, and whether they are about sockets too.
-#[derive(Debug)]
-pub struct Rules {
-    pub ruleset: OwnedFd,
-    pub sockets: Sockets,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sockets {
-    Shut,
-    /// The kernel is older than Linux 6.12.
-    Open,
-}
-
 /// For the root that this process is in. `None` where the kernel has no landlock, or one that would forbid renaming.
-pub fn rules() -> io::Result<Option<Rules>> {
+pub fn rules() -> io::Result<Option<OwnedFd>> {
     let version = sys::landlock_version();
     if version < FILES {
         return Ok(None);
     }
-    let sockets = if version >= SOCKETS { Sockets::Shut } else { Sockets::Open };
-    let scoped = if sockets == Sockets::Shut { ABSTRACT_SOCKETS } else { 0 };
-    let ruleset = sys::landlock_rules(WRITE, scoped)?;
+    let scoped = if version >= SOCKETS { ABSTRACT_SOCKETS } else { 0 };
+    let rules = sys::landlock_rules(WRITE, scoped)?;
     for path in WRITABLE {
         let below = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        sys::landlock_allow(&ruleset, WRITE, &below)?;
+        sys::landlock_allow(&rules, WRITE, &below)?;
     }
-    Ok(Some(Rules { ruleset, sockets }))
+    Ok(Some(rules))
 }

@@ -16,9 +16,7 @@ use std::{
 
 use domain::{
     Fault,
-    ports::sandbox::{
-        Confinement, Exec, Exit, Layers, Limits, Network, Probe, Process as _, Sandbox as _, SandboxSpec, Tree, Wall,
-    },
+    ports::sandbox::{Confinement, Exec, Exit, Layers, Limits, Network, Probe, Sandbox as _, SandboxSpec, Tree, Wall},
 };
 
 use crate::{groups, keeper, sandboxes::Sandboxes};
@@ -113,9 +111,9 @@ fn attempt(sandboxes: &Sandboxes) -> Result<Tried, Fault> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let directory = sandboxes.state().join(format!("probe-{}-{number}", process::id()));
-    let made = ["lower/directory/file", "upper", "work", "plain"].iter().try_for_each(|below| {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory.join(below))
-    });
+    let made = ["lower/directory/file", "upper", "work", "plain"]
+        .iter()
+        .try_for_each(|below| DirBuilder::new().recursive(true).mode(0o700).create(directory.join(below)));
     made.map_err(|error| {
         Fault::environment(format!("cannot make {} to try a sandbox in: {error}", directory.display()))
             .hint("make sure that Overnight's home can be written to (OVERNIGHT_HOME)")
@@ -196,8 +194,7 @@ fn explain(fault: Fault, directory: &Path) -> Fault {
         NFS => "is on NFS, which carries no overlay",
         _ => return fault,
     };
-    Fault::environment(format!("Overnight's home {why}"))
-        .hint("put it on a volume or a local disk (OVERNIGHT_HOME)")
+    Fault::environment(format!("Overnight's home {why}")).hint("put it on a volume or a local disk (OVERNIGHT_HOME)")
 }
 
 /// How to mend a machine that refuses user namespaces, where one of the known switches is the cause.

@@ -305,6 +305,10 @@ impl Sandbox {
         drop(theirs);
         let socket = match Link::new(control)?.receive().await {
             Some((Report::Connecting, fds)) => fds.into_iter().next(),
+            // There is no such kind of address.
+            Some((Report::Failed { errno: libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::ENETUNREACH, .. }, _)) => {
+                None
+            }
             Some((Report::Failed { errno, .. }, _)) => return Err(io::Error::from_raw_os_error(errno)),
             _ => None,
         };
@@ -407,11 +411,7 @@ impl sandbox::Sandbox for Sandbox {
         })
     }
 
-    fn terminal(
-        &self,
-        exec: Exec,
-        size: WindowSize,
-    ) -> BoxFuture<'_, Result<Box<dyn sandbox::Terminal>, Fault>> {
+    fn terminal(&self, exec: Exec, size: WindowSize) -> BoxFuture<'_, Result<Box<dyn sandbox::Terminal>, Fault>> {
         Box::pin(async move {
             let terminal: Box<dyn sandbox::Terminal> = Box::new(self.start_on_terminal(exec, size).await?);
             Ok(terminal)

@@ -26,7 +26,7 @@ async fn reads_parts_of_files() {
     let (place, sandbox) = open().await;
     fs::create_dir(place.root().join("dir")).unwrap();
     fs::write(place.root().join("dir/file"), "0123456789").unwrap();
-    let files = sandbox.files();
+    let files = sandbox.files().await.unwrap();
     for path in ["dir/file", "/workspace/dir/file", "./dir/../dir/file"] {
         assert_eq!(files.read(path, 0, 100).unwrap(), ("0123456789".into(), 10));
     }
@@ -42,7 +42,7 @@ async fn what_is_no_file_is_refused() {
     // Nobody writes to it: an open that waits would never return.
     run(&*sandbox, exec(&["mkfifo", "fifo"])).await;
     symlink("loop", place.root().join("loop")).unwrap();
-    let files = sandbox.files();
+    let files = sandbox.files().await.unwrap();
     for (path, class) in [
         ("missing", FaultClass::NotFound),
         ("dir/missing/file", FaultClass::NotFound),
@@ -74,7 +74,7 @@ async fn no_link_leads_out() {
     symlink(place.path(), root.join("away")).unwrap();
     symlink("/proc/self/cwd", root.join("magic")).unwrap();
     symlink("/dev/zero", root.join("device")).unwrap();
-    let files = sandbox.files();
+    let files = sandbox.files().await.unwrap();
     for path in ["absolute", "relative", "up/secret", "away/secret", "magic/Cargo.toml", "../secret", "device"] {
         let read = files.read(path, 0, 100);
         assert!(matches!(read, Err(ref fault) if fault.class == FaultClass::NotFound), "{path}: {read:?}");
@@ -91,7 +91,7 @@ async fn no_link_leads_out() {
 #[tokio::test]
 async fn writes_whole_files_and_their_directories() {
     let (place, sandbox) = open().await;
-    let files = sandbox.files();
+    let files = sandbox.files().await.unwrap();
     files.write("/workspace/a/b/c/new", b"one").unwrap();
     let new = place.root().join("a/b/c/new");
     assert_eq!(fs::read(&new).unwrap(), b"one");
@@ -110,7 +110,7 @@ async fn a_link_inside_is_written_through() {
     fs::write(place.root().join("real/file"), "old").unwrap();
     symlink("real/file", place.root().join("link")).unwrap();
     symlink("real", place.root().join("directory")).unwrap();
-    let files = sandbox.files();
+    let files = sandbox.files().await.unwrap();
     files.write("link", b"new").unwrap();
     assert_eq!(fs::read(place.root().join("real/file")).unwrap(), b"new");
     assert!(fs::symlink_metadata(place.root().join("link")).unwrap().is_symlink());
@@ -124,6 +124,6 @@ async fn a_link_inside_is_written_through() {
 async fn unconfined_paths_are_the_same() {
     let place = Place::new();
     let sandbox = place.open(Confinement::Unconfined).await;
-    sandbox.files().write("/workspace/x", b"x").unwrap();
+    sandbox.files().await.unwrap().write("/workspace/x", b"x").unwrap();
     assert_eq!(run(&*sandbox, exec(&["cat", "x"])).await.1, "x");
 }

@@ -8,7 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use domain::ports::sandbox::{Confinement, Exec, Exit, Limits, Output, Process, Sandbox, SandboxSpec, Sandboxes as _};
+use domain::ports::sandbox::{
+    Confinement, Exec, Exit, Limits, Network, Output, Process, Sandbox, SandboxSpec, Sandboxes as _, Tree,
+};
 use sandbox::{Options, Sandboxes, ZYGOTE_ARGUMENT};
 use tempfile::TempDir;
 
@@ -18,8 +20,14 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub fn options() -> Options {
     Options {
         zygote: vec![env!("CARGO_BIN_EXE_sandbox-fixture").into(), ZYGOTE_ARGUMENT.into()],
-        ..Options::from_env()
+        ..Options::from_env(state().to_owned())
     }
+}
+
+/// Where the tests keep what a daemon keeps in its home.
+fn state() -> &'static Path {
+    static STATE: OnceLock<TempDir> = OnceLock::new();
+    STATE.get_or_init(|| tempfile::Builder::new().prefix("overnight-state-").tempdir().unwrap()).path()
 }
 
 /// One for all tests, as in the daemon.
@@ -82,11 +90,17 @@ impl Place {
 
     pub fn spec(&self, confinement: Confinement) -> SandboxSpec {
         SandboxSpec {
-            root: self.root(),
-            home: self.path().join("home"),
+            root: Tree::Directory(self.root()),
+            home: Tree::Directory(self.path().join("home")),
+            scratch: self.path().join("scratch"),
             readable: Vec::new(),
             hidden: Vec::new(),
             env: Vec::new(),
+            network: match confinement {
+                Confinement::Confined => Network::Own(Vec::new()),
+                Confinement::Unconfined => Network::Host,
+            },
+            redactor: Arc::default(),
             limits: Limits::default(),
             lock: self.lock(),
             spill: self.path().join("spill"),

@@ -4,8 +4,13 @@
 mod commands;
 mod files;
 mod host;
+mod layers;
 mod lifetime;
 mod limits;
+mod network;
+mod quotas;
+mod redaction;
 mod syscalls;
+mod terminals;
 mod tools;
 mod walls;

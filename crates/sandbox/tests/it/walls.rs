@@ -24,8 +24,11 @@ async fn confined() -> (Place, std::sync::Arc<dyn Sandbox>) {
 async fn the_probe_says_that_this_machine_can() {
     let probe = sandboxes().probe();
     assert!(probe.confined, "{probe:#?}");
-    assert!(probe.walls.iter().any(|wall| wall.name == "files" && wall.stands));
-    assert!(probe.walls.iter().any(|wall| wall.name == "network" && !wall.stands));
+    for name in ["files", "processes", "network", "privileges"] {
+        assert!(probe.walls.iter().any(|wall| wall.name == name && wall.stands), "{name}: {probe:#?}");
+    }
+    let layers = probe.walls.iter().find(|wall| wall.name == "layers").unwrap();
+    assert_eq!((layers.stands, layers.note.is_empty()), (probe.layers, false), "{layers:?}");
 }
 
 #[tokio::test]
