@@ -22,8 +22,8 @@ use domain::{
 };
 use rustix::{
     fs::{
-        AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags, Stat, fchmod, mkdirat, openat, openat2, renameat,
-        statat, unlinkat,
+        AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags, Stat, fchmod, mkdirat, openat, openat2,
+        renameat, statat, unlinkat,
     },
     io::Errno,
 };

@@ -167,9 +167,11 @@ fn absolute(path: &Path, what: &str) -> Result<PathBuf, Fault> {
 }
 
 fn make(path: &Path, what: &str) -> Result<(), Fault> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
-        Fault::environment(format!("cannot make the sandbox's {what} {}: {error}", path.display()))
-    })
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| Fault::environment(format!("cannot make the sandbox's {what} {}: {error}", path.display())))
 }
 
 impl sandbox::Sandboxes for Sandboxes {

@@ -111,7 +111,9 @@ impl Host {
     /// The file system of a sandbox.
     pub fn view(&self, spec: &SandboxSpec) -> Result<View, Fault> {
         let mut mounts = self.shown.clone();
-        mounts.extend([(&spec.root, WORKSPACE_DIR), (&spec.home, HOME_DIR)].map(|(tree, target)| own(tree, target.into())));
+        mounts.extend(
+            [(&spec.root, WORKSPACE_DIR), (&spec.home, HOME_DIR)].map(|(tree, target)| own(tree, target.into())),
+        );
         for path in &spec.readable {
             let path = fs::canonicalize(path).map_err(|error| {
                 Fault::environment(format!("cannot show {} in the sandbox: {error}", path.display()))
@@ -123,7 +125,9 @@ impl Host {
             // What does not exist, or cannot be reached by this user, is not seen either.
             let Ok(hidden) = fs::canonicalize(hidden) else { continue };
             let what = if hidden.is_dir() { Hidden::Directory } else { Hidden::File };
-            veils.extend(mounts.iter().flat_map(|mount| seen_at(mount, &hidden)).map(|target| Mount::Hide { target, what }));
+            veils.extend(
+                mounts.iter().flat_map(|mount| seen_at(mount, &hidden)).map(|target| Mount::Hide { target, what }),
+            );
         }
         mounts.extend(veils);
         // Ancestors first: of a hidden directory and a readable one, the deeper one wins; at the same place the veil, which
