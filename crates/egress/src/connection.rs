@@ -47,6 +47,8 @@ pub(crate) async fn serve(socket: TcpStream, guard: Arc<Guard>) {
 pub(crate) fn http(limits: Limits) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(HEAD_BYTES);
+    // Simple clients end their side once they have asked.
+    http.half_close(true);
     http
 }
 
