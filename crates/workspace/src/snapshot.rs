@@ -1,14 +1,6 @@
 //! `snapshot` and `release`: what is in a workspace becomes one commit on the base; and a workspace is removed only when
 //! a commit is known to hold it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
-    thread::ScopedJoinHandle,
-    time::{Duration, SystemTime},
-};
-
 use domain::{
     Fault,
     ids::{AttemptKey, CommitId},
@@ -16,11 +8,13 @@ use domain::{
 };
 
 use crate::{
-    git::{Identity, copy_index, io_fault, pieces},
-    home::{Home, make_dir, remove_tree},
-    path_of,
-    prepare::Place,
-    stage::{Stage, Staged},
+    git::Identity,
+    home::Home,
+    import::{Import, Imported, Planned},
+    layered::Layered,
+    place::{Place, Ready},
+    plain::Capture,
+    redaction::Redaction,
     store::{NewCommit, Store},
 };
 
@@ -33,32 +27,27 @@ impl Home {
                 .base(&request.base)
                 .ok_or_else(|| Fault::not_found(format!("{} has no base {}", request.repository.id.0, request.base)))?
                 .about()?;
-            let tree = self.capture(&store, &place, request.key)?;
-            let new = NewCommit {
-                tree: &tree,
-                parents: &[&request.base],
-                message: &request.message,
-                who: Identity::overnight(),
-                at: request.at,
-            };
-            let empty = tree == base.tree;
-            let (commit, stat) = std::thread::scope(|scope| {
-                let stat = (!empty).then(|| scope.spawn(|| store.stat(&request.base, &tree)));
-                (store.commit(&new), stat.map(ScopedJoinHandle::join))
-            });
-            let stat = stat.transpose().map_err(|_| Fault::bug("counting the changes panicked"))?;
-            let (commit, stat) = (commit?, stat.transpose()?.unwrap_or_default());
-            store.set_snapshot(request.key, request.turn, &commit)?;
-            Ok(Snapshot { commit, empty, stat })
+            let ready =
+                place.ready()?.ok_or_else(|| Fault::not_found(format!("there is no workspace of {}", request.key)))?;
+            let redaction = Redaction::apply(place.root(), &request.redactor)?;
+            let made = take(&store, &place, &ready, &redaction, request)?;
+            let empty = made.tree == base.tree;
+            let stat = std::thread::scope(|scope| {
+                let stat = (!empty).then(|| scope.spawn(|| store.stat(&request.base, &made.tree)));
+                store.set_snapshot(request.key, request.turn, &made.commit)?;
+                let stat = stat.map(|thread| thread.join().map_err(|_| Fault::bug("counting the changes panicked")));
+                stat.transpose()?.transpose()
+            })?;
+            Ok(Snapshot { commit: made.commit, empty, stat: stat.unwrap_or_default() })
         })
     }
 
     pub fn release(&self, repository: &Repository, key: AttemptKey, snapshot: Option<&CommitId>) -> Result<(), Fault> {
         let place = Place::new(self.workspace(key));
         self.alone(place.root(), || {
-            if let (Some(snapshot), Some(_)) = (snapshot, place.base()) {
+            if let (Some(snapshot), Some(ready)) = (snapshot, place.ready()?) {
                 let store = self.store(&repository.id)?;
-                if self.capture(&store, &place, key)? != store.tree_of(snapshot)? {
+                if tree_now(&store, &place, &ready)? != store.tree_of(snapshot)? {
                     return Err(Fault::conflict(format!(
                         "the workspace of {key} holds work that its snapshot {} does not",
                         snapshot.short()
@@ -69,169 +58,47 @@ impl Home {
             self.throw_away(place.root())
         })
     }
+}
 
-    /// The tree of all files of the workspace that are not ignored.
-    fn capture(&self, store: &Store<'_>, place: &Place, key: AttemptKey) -> Result<CommitId, Fault> {
-        let base = place.base().ok_or_else(|| Fault::not_found(format!("there is no workspace of {key}")))?;
-        let capture = Capture { store, place, base };
-        capture.clear()?;
-        let tree = match capture.write(Start::Kept) {
-            Ok(tree) => tree,
-            Err(fault) => {
-                tracing::debug!(%fault, %key, "the workspace is read again, from the base's index");
-                // The kept index is a cache: damaged, or naming objects that a crash kept from the disk, it is made anew. A
-                // fault of another cause comes again.
-                capture.clear()?;
-                capture.write(Start::Anew)?
-            }
+/// The commit of a workspace as it is now.
+fn take(
+    store: &Store<'_>,
+    place: &Place,
+    ready: &Ready,
+    redaction: &Redaction<'_>,
+    request: &SnapshotRequest,
+) -> Result<Imported, Fault> {
+    if !ready.is_layered() {
+        let tree = Capture { store, place, base: &ready.base, redaction }.tree()?;
+        let new = NewCommit {
+            tree: &tree,
+            parents: &[&request.base],
+            message: &request.message,
+            who: Identity::overnight(),
+            at: request.at,
         };
-        capture.clear()?;
-        Ok(tree)
+        return Ok(Imported { commit: store.commit(&new)?, tree });
     }
+    if ready.base != request.base {
+        return Err(Fault::bug(format!(
+            "the workspace of {} lies on {}, not {}",
+            request.key, ready.base, request.base
+        )));
+    }
+    let planned = Planned { base: &ready.base, message: &request.message, at: request.at };
+    let mut import = Import::start(store, &planned)?;
+    Layered { store, place, ready, redaction }.write_to(&mut import)?;
+    import.commit()
 }
 
-/// Which index a capture starts from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
-    Kept,
-    /// From the base's tree, with every file hashed.
-    Anew,
-}
-
-/// One reading of a workspace.
-struct Capture<'a> {
-    store: &'a Store<'a>,
-    place: &'a Place,
-    base: CommitId,
-}
-
-/// Git compares times in whole seconds: an index younger than this may not tell a file changed right after it was written.
-const INDEX_SETTLES: Duration = Duration::from_secs(2);
-
-impl Capture<'_> {
-    fn stage(&self) -> PathBuf {
-        self.place.root().join("stage")
+/// The tree that a snapshot would have, with what the last one redacted left out again.
+fn tree_now(store: &Store<'_>, place: &Place, ready: &Ready) -> Result<CommitId, Fault> {
+    let redaction = &Redaction::again(place.root());
+    if !ready.is_layered() {
+        return Capture { store, place, base: &ready.base, redaction }.tree();
     }
-
-    fn index(&self) -> PathBuf {
-        self.place.root().join("index.next")
-    }
-
-    /// Removes what this or an interrupted capture left.
-    fn clear(&self) -> Result<(), Fault> {
-        remove_tree(&self.stage())?;
-        for file in [self.index(), self.place.root().join("index.next.lock")] {
-            match fs::remove_file(&file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(io_fault("remove", &file, &error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn write(&self, start: Start) -> Result<CommitId, Fault> {
-        let (index, kept) = (self.index(), self.place.index());
-        match start {
-            Start::Kept => {
-                copy_index(&kept, &index)?;
-            }
-            Start::Anew => {
-                self.store.git().index(&index).args(["read-tree", self.base.as_str()]).run()?;
-            }
-        }
-        let settled = is_settled(&kept);
-        let tree = self.place.tree();
-        let done = self
-            .store
-            .git()
-            .work_tree(&tree)
-            .index(&index)
-            .args(["ls-files", "-z", "--modified", "--deleted", "--others", "--deduplicate", "--exclude-standard"])
-            .finish()?;
-        // It only warns of directories that it cannot read, and goes on without them.
-        if done.code != Some(0) || done.err.contains("could not open directory") {
-            return Err(done.fault("ls-files"));
-        }
-        let paths = self.copy_out(&tree, &done.out)?;
-        if !paths.is_empty() {
-            self.store
-                .git()
-                .work_tree(&self.stage())
-                .index(&index)
-                .args(["update-index", "-z", "--add", "--remove", "--replace", "--stdin"])
-                .input(paths)
-                .run()?;
-        }
-        let written = self.store.git().index(&index).args(["write-tree"]).object()?;
-        // An index that is kept before it settled would hide a change within the second in which the files were written.
-        if settled || start == Start::Anew {
-            fs::rename(&index, &kept).map_err(|error| io_fault("write", &kept, &error))?;
-        }
-        Ok(written)
-    }
-
-    /// Copies what was listed to the stage. Returns the paths to bring the index up to date with, `\0` after each.
-    fn copy_out(&self, tree: &Path, listed: &[u8]) -> Result<Vec<u8>, Fault> {
-        make_dir(&self.stage())?;
-        let mut stage = Stage::open(tree, &self.stage())?;
-        let mut paths: BTreeMap<PathBuf, Staged> = BTreeMap::new();
-        for path in pieces(listed).map(path_of) {
-            if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
-                // A repository of its own: its files are work as any other; only its `.git` is not kept.
-                paths.extend(self.not_ignored(&stage, &path)?.into_iter().map(|path| (path, Staged::Absent)));
-            } else {
-                paths.insert(path, Staged::Absent);
-            }
-        }
-        let submodules = self.store.base(&self.base).map(|base| base.about()).transpose()?;
-        for submodule in submodules.iter().flat_map(|about| &about.submodules) {
-            // Files where a submodule would be are kept in its stead.
-            paths.extend(self.not_ignored(&stage, submodule)?.into_iter().map(|path| (path, Staged::Absent)));
-        }
-        for (path, staged) in &mut paths {
-            *staged = stage.copy(path)?;
-        }
-        // First what is gone, so that nothing is in the way of what has come. What a file or link has replaced goes with it.
-        let came = |path: &Path| paths.get(path) == Some(&Staged::Copied);
-        let gone =
-            paths.iter().filter(|(path, staged)| **staged == Staged::Absent && !path.ancestors().skip(1).any(came));
-        let copied = paths.iter().filter(|(_, staged)| **staged == Staged::Copied);
-        let mut out = Vec::new();
-        for (path, _) in gone.chain(copied) {
-            out.extend_from_slice(path.as_os_str().as_encoded_bytes());
-            out.push(0);
-        }
-        Ok(out)
-    }
-
-    /// Files below a directory that git takes for another repository, without those that are ignored.
-    fn not_ignored(&self, stage: &Stage, directory: &Path) -> Result<BTreeSet<PathBuf>, Fault> {
-        let mut found: BTreeSet<PathBuf> = stage.below(directory)?.into_iter().collect();
-        if found.is_empty() {
-            return Ok(found);
-        }
-        let mut names = Vec::new();
-        for path in &found {
-            // It has no literal mode; with this in front no name can be magic.
-            names.extend_from_slice(b"./");
-            names.extend_from_slice(path.as_os_str().as_encoded_bytes());
-            names.push(0);
-        }
-        let call = self.store.git().work_tree(&self.place.tree()).without_env("GIT_LITERAL_PATHSPECS");
-        let done = call.args(["check-ignore", "-z", "--stdin", "--no-index"]).input(names).finish()?;
-        if !matches!(done.code, Some(0 | 1)) {
-            return Err(done.fault("check-ignore"));
-        }
-        for ignored in pieces(&done.out) {
-            found.remove(&path_of(ignored.strip_prefix(b"./").unwrap_or(ignored)));
-        }
-        Ok(found)
-    }
-}
-
-fn is_settled(index: &Path) -> bool {
-    let written = fs::metadata(index).and_then(|file| file.modified());
-    written.is_ok_and(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age >= INDEX_SETTLES))
+    let planned = Planned { base: &ready.base, message: "", at: jiff::Timestamp::UNIX_EPOCH };
+    let mut import = Import::start(store, &planned)?;
+    Layered { store, place, ready, redaction }.write_to(&mut import)?;
+    import.tree()
 }

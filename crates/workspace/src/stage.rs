@@ -6,7 +6,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io,
+    io::{self, Write},
     os::{
         fd::OwnedFd,
         unix::{
@@ -23,15 +23,20 @@ use rustix::{
     io::Errno,
 };
 
-use crate::git::io_fault;
+use crate::{
+    git::io_fault,
+    redaction::{Content, Redaction},
+    upper::is_gone,
+};
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A directory that an agent can write, and where its files are copied to.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Stage<'a> {
     tree: PathBuf,
     to: PathBuf,
+    redaction: &'a Redaction<'a>,
     root: OwnedFd,
     /// The directory looked at last: paths come sorted, so mostly it is the next one's too.
     parent: Option<(PathBuf, OwnedFd)>,
@@ -45,11 +50,11 @@ pub(crate) enum Staged {
     Absent,
 }
 
-impl Stage {
-    pub fn open(tree: &Path, to: &Path) -> Result<Self, Fault> {
+impl<'a> Stage<'a> {
+    pub fn open(tree: &Path, to: &Path, redaction: &'a Redaction<'a>) -> Result<Self, Fault> {
         let root = openat(rustix::fs::CWD, tree, DIRECTORY, Mode::empty())
             .map_err(|errno| io_fault("open", tree, &errno.into()))?;
-        Ok(Self { tree: tree.to_owned(), to: to.to_owned(), root, parent: None })
+        Ok(Self { tree: tree.to_owned(), to: to.to_owned(), redaction, root, parent: None })
     }
 
     /// Copies one file or symlink.
@@ -61,28 +66,20 @@ impl Stage {
         if self.parent.as_ref().is_none_or(|(open, _)| open != parent) {
             match self.directory(parent) {
                 Ok(fd) => self.parent = Some((parent.to_owned(), fd)),
-                Err(error) if is_absent(error) => return Ok(Staged::Absent),
+                Err(error) if is_gone(error) => return Ok(Staged::Absent),
                 Err(error) => return Err(fault("open", error.into())),
             }
         }
         let Some((_, directory)) = &self.parent else { return Ok(Staged::Absent) };
         let kind = match statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-            Err(error) if is_absent(error) => return Ok(Staged::Absent),
+            Err(error) if is_gone(error) => return Ok(Staged::Absent),
             Err(error) => return Err(fault("look at", error.into())),
         };
-        let copied = match kind {
+        match kind {
             FileType::RegularFile => self.copy_file(directory, &name, path),
             FileType::Symlink => self.copy_symlink(directory, &name, path),
-            _ => return Ok(Staged::Absent),
-        };
-        match copied {
-            Ok(staged) => Ok(staged),
-            // Swapped or removed between two looks.
-            Err(error) if error.raw_os_error().is_some_and(|raw| is_absent(Errno::from_raw_os_error(raw))) => {
-                Ok(Staged::Absent)
-            }
-            Err(error) => Err(fault("copy", error)),
+            _ => Ok(Staged::Absent),
         }
     }
 
@@ -94,7 +91,7 @@ impl Stage {
             let fault = |errno: Errno| io_fault("read", &self.tree.join(&path), &errno.into());
             let directory = match self.directory(&path) {
                 Ok(fd) => fd,
-                Err(error) if is_absent(error) => continue,
+                Err(error) if is_gone(error) => continue,
                 Err(error) => return Err(fault(error)),
             };
             for entry in Dir::read_from(&directory).map_err(fault)? {
@@ -107,7 +104,7 @@ impl Stage {
                 match statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => open.push(child),
                     Ok(_) => found.push(child),
-                    Err(error) if is_absent(error) => {}
+                    Err(error) if is_gone(error) => {}
                     Err(error) => return Err(fault(error)),
                 }
             }
@@ -125,36 +122,52 @@ impl Stage {
         Ok(fd)
     }
 
-    fn copy_file(&self, directory: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<Staged> {
+    fn copy_file(&self, directory: &OwnedFd, name: &OsStr, path: &Path) -> Result<Staged, Fault> {
         // Not blocking: it may have become a pipe by now.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let fd = openat(directory, name, flags, Mode::empty())?;
-        let stat = fstat(&fd)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        let fault = |errno: Errno| io_fault("open", &self.tree.join(path), &errno.into());
+        let fd = match openat(directory, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            // Swapped or removed between two looks.
+            Err(errno) if is_gone(errno) => return Ok(Staged::Absent),
+            Err(errno) => return Err(fault(errno)),
+        };
+        if FileType::from_raw_mode(fstat(&fd).map_err(fault)?.st_mode) != FileType::RegularFile {
             return Ok(Staged::Absent);
         }
-        let mode = if stat.st_mode & 0o100 == 0 { 0o600 } else { 0o700 };
-        let mut to = File::options().write(true).create_new(true).mode(mode).open(self.place_for(path)?)?;
-        io::copy(&mut File::from(fd), &mut to)?;
+        let (is_program, content) = self.redaction.read(File::from(fd), path.as_os_str().as_bytes())?;
+        write_file(&self.to.join(path), is_program, content)?;
         Ok(Staged::Copied)
     }
 
-    fn copy_symlink(&self, directory: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<Staged> {
-        let target = readlinkat(directory, name, Vec::new())?;
-        symlink(OsStr::from_bytes(target.as_bytes()), self.place_for(path)?)?;
-        Ok(Staged::Copied)
-    }
-
-    fn place_for(&self, path: &Path) -> io::Result<PathBuf> {
+    fn copy_symlink(&self, directory: &OwnedFd, name: &OsStr, path: &Path) -> Result<Staged, Fault> {
+        let target = match readlinkat(directory, name, Vec::new()) {
+            Ok(target) => self.redaction.pass(target.into_bytes())?,
+            Err(errno) if is_gone(errno) => return Ok(Staged::Absent),
+            Err(errno) => return Err(io_fault("read", &self.tree.join(path), &errno.into())),
+        };
         let place = self.to.join(path);
-        if let Some(parent) = place.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        Ok(place)
+        make_parent(&place)
+            .and_then(|()| symlink(OsStr::from_bytes(&target), &place))
+            .map_err(|error| io_fault("write", &place, &error))?;
+        Ok(Staged::Copied)
     }
 }
 
-/// Whether an error says that there is nothing at that name, or that a link or file is in the way to it.
-fn is_absent(error: Errno) -> bool {
-    matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::INVAL)
+/// Writes a new file to a place that only the host writes, with its parent directories.
+pub(crate) fn write_file(place: &Path, is_program: bool, content: Content) -> Result<(), Fault> {
+    let mode = if is_program { 0o700 } else { 0o600 };
+    let write = || -> io::Result<()> {
+        make_parent(place)?;
+        let mut to = File::options().write(true).create_new(true).mode(mode).open(place)?;
+        match content {
+            Content::Bytes(bytes) => to.write_all(&bytes),
+            Content::Spool(mut from, _) => io::copy(&mut from, &mut to).map(drop),
+        }
+    };
+    write().map_err(|error| io_fault("write", place, &error))
+}
+
+fn make_parent(place: &Path) -> io::Result<()> {
+    place.parent().map_or(Ok(()), fs::create_dir_all)
 }
