@@ -75,7 +75,8 @@ pub(crate) async fn doctor(State(app): State<App>) -> Answer<wire::Doctor> {
     findings.push(sandbox);
     let layers = match app.handle.disk_use().await {
         Ok(DiskUse { layers, layer_bytes, budget_bytes, workspaces }) => {
-            Some(wire::house::Layers { layers, bytes: layer_bytes, budget_bytes, workspaces })
+            let rung = app.rung.to_owned();
+            Some(wire::house::Layers { layers, bytes: layer_bytes, budget_bytes, workspaces, rung })
         }
         Err(fault) => {
             findings.push(ill("layers", &fault.what, fault.hint.as_deref()));

@@ -45,6 +45,8 @@ pub struct Options {
     pub version: &'static str,
     /// `$OVERNIGHT_HOME`.
     pub home: PathBuf,
+    /// How workspaces get their files, in a word: `overlay`, `reflink`, `copy`.
+    pub rung: &'static str,
     /// Ends [`serve`]; `POST /shutdown` asks it too.
     pub stop: Stop,
 }
@@ -79,6 +81,7 @@ pub(crate) struct Shared {
     handle: Handle,
     version: &'static str,
     home: PathBuf,
+    rung: &'static str,
     stop: Stop,
     started_at: Timestamp,
     people: door::People,
@@ -97,11 +100,11 @@ impl Deref for App {
 
 impl App {
     fn new(options: Options) -> Self {
-        let Options { handle, version, home, stop } = options;
+        let Options { handle, version, home, rung, stop } = options;
         let started_at = handle.ports().clock.now();
         let people = door::People::of_this_machine();
         let (sessions, keys) = (attach::Sessions::default(), tokio::sync::Mutex::default());
-        Self(Arc::new(Shared { handle, version, home, stop, started_at, people, sessions, keys }))
+        Self(Arc::new(Shared { handle, version, home, rung, stop, started_at, people, sessions, keys }))
     }
 }
 

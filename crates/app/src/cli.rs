@@ -1,5 +1,7 @@
 //! The command line as it is typed: every command, flag and example. What they do is in `commands/`.
 
+mod environment;
+
 use std::path::PathBuf;
 
 use api::amount;
@@ -7,6 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use clap_complete::Shell;
 use domain::{brief::LandingMethod, budget::Budget, ids::TaskId};
 use regex::Regex;
+
+use self::environment::{ATTACH_EXAMPLES, ENV_EXAMPLES, PREVIEW_EXAMPLES, SECRET_EXAMPLES};
+pub use self::environment::{At, Attach, Build, Check, Env, OfStage, OneSecret, Preview, Secret, Volume};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -119,6 +124,18 @@ pub enum Command {
     /// Keep providers' keys, sealed, for all tasks of this home
     #[command(subcommand, after_help = KEY_EXAMPLES)]
     Key(Key),
+    /// What tasks of this repository start on: see it, build it, judge it
+    #[command(subcommand, after_help = ENV_EXAMPLES)]
+    Env(Env),
+    /// Keep secrets of this repository, sealed, by name
+    #[command(subcommand, after_help = SECRET_EXAMPLES)]
+    Secret(Secret),
+    /// Work in a task's sandbox by hand
+    #[command(after_help = ATTACH_EXAMPLES)]
+    Attach(Attach),
+    /// Look at a service in a task's sandbox, on a port of this machine, until Ctrl-C
+    #[command(after_help = PREVIEW_EXAMPLES)]
+    Preview(Preview),
     /// Completions for a shell, to standard output
     #[command(
         after_help = "Examples:\n  overnight completions bash > ~/.local/share/bash-completion/completions/overnight"

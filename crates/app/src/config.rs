@@ -2,15 +2,18 @@
 
 use std::{fs, io, path::Path};
 
-use domain::Fault;
-use serde::Deserialize;
+use domain::{Fault, ports::sandbox};
+use serde::{Deserialize, Deserializer, de::Error};
 
 const FILE: &str = "config.toml";
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub limits: Limits,
+    pub layers: Layers,
+    pub network: Network,
+    pub sandbox: Sandbox,
 }
 
 /// How much goes on at the same time.
@@ -23,6 +26,47 @@ pub struct Limits {
     pub checks: Bound,
     /// Workspaces being made, snapshotted or removed.
     pub disk: Bound,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Layers {
+    /// What they may hold on disk; the least used go first. Absent: the room's own.
+    pub budget: Option<Size>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    /// Hosts that may be found at private addresses: `host` or `*.host`.
+    pub private: Vec<String>,
+}
+
+/// Bounds of a sandbox whose environment names none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sandbox {
+    pub memory: Option<Size>,
+    pub processes: Bound,
+    pub disk: Option<Size>,
+    pub cpus: Option<Processors>,
+}
+
+impl Sandbox {
+    pub fn limits(&self) -> sandbox::Limits {
+        let usual = sandbox::Limits::default();
+        sandbox::Limits {
+            memory_bytes: self.memory.map(|size| size.0).or(usual.memory_bytes),
+            processes: match self.processes {
+                Bound::Default => usual.processes,
+                Bound::At(number) => Some(number as u64),
+                Bound::None => None,
+            },
+            processor_percent: self.cpus.map(|processors| processors.0).or(usual.processor_percent),
+            disk_bytes: self.disk.map(|size| size.0).or(usual.disk_bytes),
+            ..usual
+        }
+    }
 }
 
 /// A number from 1, or the word `none`; absent, the default of the machine.
@@ -46,14 +90,14 @@ impl Bound {
 }
 
 impl<'de> Deserialize<'de> for Bound {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Written {
             Number(i64),
             Word(String),
         }
-        let refused = || serde::de::Error::custom("write a number from 1, or \"none\" for no limit");
+        let refused = || D::Error::custom("write a number from 1, or \"none\" for no limit");
         match Written::deserialize(deserializer) {
             Ok(Written::Number(number)) => {
                 usize::try_from(number).ok().filter(|number| *number > 0).map(Self::At).ok_or_else(refused)
@@ -61,6 +105,50 @@ impl<'de> Deserialize<'de> for Bound {
             Ok(Written::Word(word)) if word == "none" => Ok(Self::None),
             Ok(Written::Word(_)) | Err(_) => Err(refused()),
         }
+    }
+}
+
+/// Bytes, written `10 GiB` or `500 MB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let refused = || D::Error::custom("write a size like \"10 GiB\" or \"500 MB\"");
+        let text = String::deserialize(deserializer).map_err(|_| refused())?;
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let scale: u64 = match unit.trim() {
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            "TiB" => 1 << 40,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            "TB" => 1_000_000_000_000,
+            _ => return Err(refused()),
+        };
+        let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
+        bytes.filter(|bytes| *bytes > 0).map(Self).ok_or_else(refused)
+    }
+}
+
+/// Processors in hundredths, written `2` or `1.5`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Processors(pub u32);
+
+impl<'de> Deserialize<'de> for Processors {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let refused = || D::Error::custom("write a number of processors like 2 or 1.5");
+        let number = match toml::Value::deserialize(deserializer) {
+            Ok(toml::Value::Integer(number)) => number as f64,
+            Ok(toml::Value::Float(number)) => number,
+            Ok(_) | Err(_) => return Err(refused()),
+        };
+        if !(0.01..=10_000.0).contains(&number) {
+            return Err(refused());
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 1 and a million")]
+        Ok(Self((number * 100.0).round() as u32))
     }
 }
 
@@ -88,13 +176,25 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bound, Config};
+    use super::{Bound, Config, Processors, Size};
 
     #[test]
     fn bounds_are_numbers_or_none() {
         let config = Config::parse("[limits]\nturns = \"none\"\nchecks = 3\n").unwrap();
         assert_eq!((config.limits.turns, config.limits.checks), (Bound::None, Bound::At(3)));
         assert_eq!(config.limits.disk.or(7), 7);
+    }
+
+    /// The example of docs/configuration.md says what it means.
+    #[test]
+    fn the_documented_settings_are_read() {
+        let page = include_str!("../../../docs/configuration.md");
+        let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let config = Config::parse(example).unwrap();
+        assert_eq!(config.layers.budget, Some(Size(20 << 30)));
+        assert_eq!(config.network.private, ["registry.corp", "*.build.corp"]);
+        assert_eq!((config.sandbox.memory, config.sandbox.disk), (Some(Size(8 << 30)), Some(Size(50_000_000_000))));
+        assert_eq!((config.sandbox.cpus, config.sandbox.limits().processes), (Some(Processors(150)), Some(2000)));
     }
 
     #[test]
@@ -104,6 +204,11 @@ mod tests {
             ("[limits]\nturns = 0\n", "number from 1"),
             ("[limits]\ndisk = \"lots\"\n", "number from 1"),
             ("limits = [\n", "line 1"),
+            ("[layers]\nbudget = \"10\"\n", "a size like"),
+            ("[layers]\nbudget = \"0 GiB\"\n", "a size like"),
+            ("[sandbox]\nmemory = 5\n", "a size like"),
+            ("[sandbox]\ncpus = 0\n", "number of processors"),
+            ("[network]\nprivate = \"registry.corp\"\n", "sequence"),
         ] {
             let why = Config::parse(text).unwrap_err();
             assert!(why.contains(wanted), "{text:?} gives {why:?}");

@@ -3,11 +3,15 @@
 use std::{
     borrow::Cow,
     env, fmt,
+    future::poll_fn,
     io::{self, BufRead, IsTerminal, Write},
-    process, thread,
+    process,
+    task::Poll,
+    thread,
 };
 
 use domain::{Fault, FaultClass};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How standard output is to be written to.
@@ -35,7 +39,7 @@ impl Screen {
         let tty = io::stdout().is_terminal();
         let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let width = tty.then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
+        let width = tty.then(|| tcgetwinsize(io::stdout()).ok()).flatten();
         let width = width.map(|size| usize::from(size.ws_col)).filter(|columns| *columns >= 40).unwrap_or(100);
         Self { tty, colour: tty && !plain, width }
     }
@@ -141,6 +145,75 @@ pub fn confirm(question: &str) -> bool {
     read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
+/// One line that is typed and not shown. `None` when it is empty. Standard input must be a terminal.
+pub fn read_hidden(prompt: &str) -> Result<Option<String>, Fault> {
+    let unreadable = |error: io::Error| Fault::input(format!("the {prompt} cannot be read: {error}"));
+    let stdin = io::stdin();
+    print_error(&format!("{prompt} (not shown): "));
+    let usual = tcgetattr(&stdin).map_err(|error| unreadable(error.into()))?;
+    let mut silent = usual.clone();
+    let mended = usual.clone();
+    on_interrupt(move || {
+        // A terminal that stays silent would be worse than this going unsaid.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &mended);
+        print_error("\n");
+    })?;
+    silent.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&stdin, OptionalActions::Flush, &silent).map_err(|error| unreadable(error.into()))?;
+    let mut line = String::new();
+    let read = stdin.lock().read_line(&mut line);
+    tcsetattr(&stdin, OptionalActions::Flush, &usual).map_err(|error| unreadable(error.into()))?;
+    print_error("\n");
+    read.map_err(unreadable)?;
+    Ok(Some(line.trim().to_owned()).filter(|line| !line.is_empty()))
+}
+
+/// Standard input's terminal, handing on every key as it is pressed. Put back as it was when dropped, and when the process is
+/// asked to end.
+#[derive(Debug)]
+pub struct RawTerminal {
+    usual: Termios,
+}
+
+impl RawTerminal {
+    pub fn enter() -> Result<Self, Fault> {
+        let unusable = |error: io::Error| Fault::environment(format!("the terminal cannot be used: {error}"));
+        let usual = tcgetattr(io::stdin()).map_err(|error| unusable(error.into()))?;
+        let mended = usual.clone();
+        on_signals(
+            &[SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()],
+            move || {
+                let _ = tcsetattr(io::stdin(), OptionalActions::Now, &mended);
+                process::exit(130);
+            },
+        )
+        .map_err(unusable)?;
+        let mut raw = usual.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Drain, &raw).map_err(|error| unusable(error.into()))?;
+        Ok(Self { usual })
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // What is left to do about a terminal that is gone is nothing.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.usual);
+    }
+}
+
+/// The size of the terminal that standard output or input is, in rows and columns.
+pub fn size() -> Option<(u16, u16)> {
+    let size = tcgetwinsize(io::stdout()).or_else(|_| tcgetwinsize(io::stdin())).ok()?;
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
+/// Calls `each` after every change of the terminal's size.
+pub fn on_resize(each: impl FnMut() + Send + 'static) -> Result<(), Fault> {
+    on_signals(&[SignalKind::window_change()], each)
+        .map_err(|error| Fault::environment(format!("changes of the terminal's size cannot be heard: {error}")))
+}
+
 /// Whether a person can be asked: both ends are a terminal.
 pub fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
@@ -148,16 +221,31 @@ pub fn can_ask() -> bool {
 
 /// From now on Ctrl-C does this, and ends the process with 130.
 pub fn on_interrupt(last_words: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
-    let unheard = |error: io::Error| Fault::environment(format!("Ctrl-C cannot be heard: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(unheard)?;
-    let mut interrupts = {
+    let mut last_words = Some(last_words);
+    on_signals(&[SignalKind::interrupt()], move || {
+        if let Some(last_words) = last_words.take() {
+            last_words();
+        }
+        process::exit(130);
+    })
+    .map_err(|error| Fault::environment(format!("Ctrl-C cannot be heard: {error}")))
+}
+
+/// Calls `each` on a thread of its own whenever one of these comes, from now on.
+fn on_signals(kinds: &[SignalKind], mut each: impl FnMut() + Send + 'static) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut signals = {
         let _inside = runtime.enter();
-        signal(SignalKind::interrupt()).map_err(unheard)?
+        kinds.iter().map(|kind| signal(*kind)).collect::<io::Result<Vec<_>>>()?
     };
     thread::spawn(move || {
-        runtime.block_on(interrupts.recv());
-        last_words();
-        process::exit(130);
+        loop {
+            runtime.block_on(poll_fn(|context| {
+                let came = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+                if came { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            each();
+        }
     });
     Ok(())
 }

@@ -1,19 +1,24 @@
 //! Which implementation stands behind which port: the one place that knows all rooms.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use agents::Agents;
 use checks::Checks;
-use domain::{Fault, ports::Clock};
+use domain::{
+    Fault,
+    ports::{Clock, sandbox::Sandboxes as _},
+};
+use egress::Proxy;
 use engine::{
     Handle, Ports,
     embedded::{Engine, Options},
 };
+use environments::Environments;
 use gateway::Gateway;
 use jiff::Timestamp;
 use sandbox::Sandboxes;
 use store::Store;
-use workspace::Workspaces;
+use workspace::{Rung, Workspaces};
 
 use crate::{config::Config, home::Home};
 
@@ -27,35 +32,64 @@ impl Clock for SystemClock {
     }
 }
 
+/// A daemon's inside, at work.
+#[derive(Debug)]
+pub struct Started {
+    pub handle: Handle,
+    pub engine: Engine,
+    /// How workspaces get their files, in a word.
+    pub rung: &'static str,
+}
+
 /// Opens the home and takes up its tasks. Must be called inside a tokio runtime.
 ///
 /// Errors: the first room that cannot be had, told by that room.
-pub async fn start(home: &Home) -> Result<(Handle, Engine), Fault> {
-    let limits = Config::read(home.path())?.limits;
+pub async fn start(home: &Home) -> Result<Started, Fault> {
+    let config = Config::read(home.path())?;
     let usual = Options::default();
     let options = Options {
-        turns: limits.turns.or(usual.turns),
-        judgements: limits.checks.or(usual.judgements),
-        disk: limits.disk.or(usual.disk),
+        turns: config.limits.turns.or(usual.turns),
+        judgements: config.limits.checks.or(usual.judgements),
+        disk: config.limits.disk.or(usual.disk),
         ..usual
     };
-    let ports = ports(home, options.judgements)?;
-    Engine::start(options, ports).await
+    let (ports, rung) = ports(home.path(), &config, options.judgements)?;
+    let (handle, engine) = Engine::start(options, ports).await?;
+    Ok(Started { handle, engine, rung })
 }
 
-fn ports(home: &Home, checks_at_once: usize) -> Result<Ports, Fault> {
+fn ports(home: &Path, config: &Config, checks_at_once: usize) -> Result<(Ports, &'static str), Fault> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let home = home.path().to_owned();
     // First: a home that is damaged or too new is touched by nobody else.
-    let store = Store::open(store::Options { home: home.clone(), clock: Arc::clone(&clock) })?;
+    let store = Store::open(store::Options { home: home.to_owned(), clock: Arc::clone(&clock) })?;
     // No sandbox may see this home, wherever it is: other tasks' work, the keys, the daemon's socket.
-    let sandboxes = Sandboxes::start(sandbox::Options { hidden: vec![home.clone()], ..sandbox::Options::from_env() })?;
-    let workspaces = Workspaces::open(workspace::Options { home })?;
+    let hidden = vec![home.to_owned()];
+    let sandboxes =
+        Sandboxes::start(sandbox::Options { hidden: hidden.clone(), ..sandbox::Options::from_env(home.to_owned()) })?;
+    let rung = if sandboxes.probe().layers { Rung::Overlay } else { Rung::probe_copy(home) };
+    let layers_bytes = config.layers.budget.map(|size| size.0);
+    let workspaces = Workspaces::open(workspace::Options { home: home.to_owned(), rung, layers_bytes })?;
+    let egress = Arc::new(Proxy::new(egress::Options {
+        private: config.network.private.clone(),
+        ..egress::Options::new(home.join("egress"))
+    })?);
+    let environments = Environments::new(environments::Options {
+        hidden,
+        limits: config.sandbox.limits(),
+        ..environments::Options::new(environments::Rooms {
+            workspaces: workspaces.clone(),
+            sandboxes: sandboxes.clone(),
+            egress: egress.clone(),
+            secrets: store.clone(),
+            blobs: store.clone(),
+            cache: store.clone(),
+        })
+    });
     let checks = checks::Options {
         parallel: Some(checks_at_once),
-        ..checks::Options::new(workspaces.clone(), sandboxes.clone(), store.clone(), store.clone())
+        ..checks::Options::new(workspaces.clone(), environments.clone(), store.clone(), store.clone())
     };
-    Ok(Ports {
+    let ports = Ports {
         store: store.clone(),
         blobs: store.clone(),
         secrets: store.clone(),
@@ -67,5 +101,16 @@ fn ports(home: &Home, checks_at_once: usize) -> Result<Ports, Fault> {
         gateways: Gateway::new(gateway::Options::new(store, clock.clone())),
         clock,
         checks: Checks::new(checks),
-    })
+        environments,
+        egress,
+    };
+    Ok((ports, word(rung)))
+}
+
+fn word(rung: Rung) -> &'static str {
+    match rung {
+        Rung::Overlay => "overlay",
+        Rung::Reflink => "reflink",
+        Rung::Copy => "copy",
+    }
 }

@@ -49,13 +49,15 @@ pub struct Doctor {
 }
 
 /// See [`domain::ports::workspace::DiskUse`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layers {
     pub layers: u32,
     pub bytes: u64,
     /// What collection aims at.
     pub budget_bytes: u64,
     pub workspaces: u32,
+    /// How workspaces get their files: `overlay`, `reflink` or `copy`.
+    pub rung: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,10 @@ use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming, client::co
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
 
 #[derive(Clone, Debug)]
 pub struct Client(PathBuf);
@@ -94,9 +97,35 @@ impl Client {
         sender.send_request(request.body(Full::new(Bytes::from(content))).unwrap()).await.unwrap()
     }
 
+    /// Asks for a connection of its own. Returns it with the head of the answer, body and all where it was refused.
+    pub async fn upgrade(&self, path: &str, protocol: &str, asked: Value) -> (UnixStream, String) {
+        let mut stream = UnixStream::connect(&self.0).await.unwrap();
+        let body = asked.to_string();
+        let head = format!(
+            "POST /api/v1{path} HTTP/1.1\r\nhost: overnight\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        (stream, String::from_utf8(answer).unwrap())
+    }
+
+    /// Asks for work that is told of while it goes on.
+    pub async fn work(&self, path: &str, asked: Value) -> Events {
+        let json = [("content-type", "application/json")];
+        Self::stream(self.open("POST", path, &json, asked.to_string().into_bytes()).await)
+    }
+
     /// Opens a stream of server-sent events.
     pub async fn events(&self, path: &str, headers: &[(&str, &str)]) -> Events {
-        let response = self.open("GET", path, headers, Vec::new()).await;
+        Self::stream(self.open("GET", path, headers, Vec::new()).await)
+    }
+
+    fn stream(response: Response<Incoming>) -> Events {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Events { body: response.into_body(), buffer: String::new() }

@@ -1,6 +1,9 @@
 //! A daemon's inside in a temporary home: store, engine and API on a socket.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use api::wire::{Submitted, Summary};
 use domain::{
@@ -20,8 +23,10 @@ use tokio::{
 };
 
 use crate::{
+    boxes::Boxes,
     client::Client,
-    stands_in::{Boxes, Directories, Green, NoModels, Scripted, SystemClock, ended},
+    furnishing::{Furnishing, Presets},
+    stands_in::{Directories, Green, NoModels, Scripted, SystemClock, ended},
 };
 
 pub struct Home {
@@ -29,6 +34,7 @@ pub struct Home {
     pub handle: Handle,
     pub stop: api::Stop,
     pub socket: PathBuf,
+    pub furnishing: Arc<Furnishing>,
     turns: mpsc::UnboundedSender<TurnEnd>,
     server: JoinHandle<std::io::Result<()>>,
     engine: Engine,
@@ -43,6 +49,8 @@ impl Home {
             store::Store::open(store::Options { home: directory.path().join("home"), clock: Arc::clone(&clock) });
         let store = store.unwrap();
         let (turns, script) = mpsc::unbounded_channel();
+        let edits = Arc::new(AtomicU64::new(0));
+        let furnishing = Arc::new(Furnishing::new(Boxes { edits: edits.clone() }));
         let ports = Ports {
             clock,
             store: store.clone(),
@@ -50,11 +58,13 @@ impl Home {
             secrets: store.clone(),
             transcripts: store.clone(),
             ledger: store,
-            workspaces: Arc::new(Directories(directory.path().join("home/workspaces"))),
-            sandboxes: Arc::new(Boxes),
+            workspaces: Arc::new(Directories { root: directory.path().join("home/workspaces"), edits: edits.clone() }),
+            sandboxes: Arc::new(Boxes { edits: edits.clone() }),
             agents: Arc::new(Scripted(Arc::new(Mutex::new(script)))),
             gateways: Arc::new(NoModels),
             checks: Arc::new(Green),
+            environments: furnishing.clone(),
+            egress: Arc::new(Presets),
         };
         let (handle, engine) = Engine::start(Options::default(), ports).await.unwrap();
         let socket = directory.path().join("daemon.sock");
@@ -64,10 +74,11 @@ impl Home {
             handle: handle.clone(),
             version: "1.2.3",
             home: directory.path().join("home"),
+            rung: "copy",
             stop: stop.clone(),
         };
         let server = tokio::spawn(api::serve(listener, options));
-        Self { client: Client::new(&socket), handle, stop, socket, turns, server, engine, directory }
+        Self { client: Client::new(&socket), handle, stop, socket, furnishing, turns, server, engine, directory }
     }
 
     /// A directory that passes for a repository.

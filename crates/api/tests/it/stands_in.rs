@@ -1,22 +1,30 @@
 //! Boring second implementations of the rooms below the engine: the test says when a turn ends and how.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use domain::{
     Fault,
     budget::{Budget, Usage},
     check::{CheckEnd, CheckRun, CheckSpec, Judgement, Verdict},
+    environment::EnvironmentId,
     ids::{AttemptKey, CommitId, RepositoryId, TaskId, TurnNo},
     ports::{
         BoxFuture, Clock,
         agent::{Agent, Agents, Entry, EntryBody, Hands, ModelNeed, TurnConclusion, TurnEnd, TurnRequest},
         checks::{Checks, JudgeRequest},
         model::{Access, Credentials, Endpoint, Gateways, Message, Model, Part, ResolvedModel, Role},
-        sandbox::{Exec, Files, Probe, Process, Sandbox, SandboxSpec, Sandboxes, Wall},
+        sandbox::Tree,
         workspace::{
-            ChangedPath, Checkout, CheckoutRequest, DiffStat, LandRequest, Landing, Origin, Prepared, Repository,
-            ResolveRequest, Snapshot, SnapshotRequest, Workspaces,
+            ChangeKind, ChangedPath, CheckoutRequest, DiffStat, DiskUse, EnvironmentLayer, LandRequest, Landing,
+            Origin, PrepareRequest, Prepared, RaiseRequest, Repository, ResolveRequest, Snapshot, SnapshotRequest,
+            Workspaces,
         },
     },
 };
@@ -30,11 +38,11 @@ impl Clock for SystemClock {
     }
 }
 
-fn done<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
+pub fn done<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
     Box::pin(async { value })
 }
 
-fn unasked<'a, T: Send + 'a>(what: &str) -> BoxFuture<'a, Result<T, Fault>> {
+pub fn unasked<'a, T: Send + 'a>(what: &str) -> BoxFuture<'a, Result<T, Fault>> {
     let fault = Fault::bug(format!("{what} was not to be asked for"));
     Box::pin(async { Err(fault) })
 }
@@ -83,7 +91,12 @@ pub fn ended(conclusion: TurnConclusion) -> TurnEnd {
     TurnEnd { conclusion, summary: "a summary".to_owned(), rounds: 1 }
 }
 
-pub struct Directories(pub PathBuf);
+/// Workspaces that are changed by being counted as changed.
+pub struct Directories {
+    pub root: PathBuf,
+    /// How often a person has changed something by hand.
+    pub edits: Arc<AtomicU64>,
+}
 
 /// A commit id that tells task and turn.
 pub fn commit(task: TaskId, turn: TurnNo) -> CommitId {
@@ -113,14 +126,15 @@ impl Workspaces for Directories {
     }
 
     fn scratch(&self, task: TaskId) -> BoxFuture<'_, Result<Origin, Fault>> {
-        done(Ok(origin(self.0.join(format!("scratch-{task}")), None, &[])))
+        done(Ok(origin(self.root.join(format!("scratch-{task}")), None, &[])))
     }
 
-    fn prepare(&self, _: Repository, key: AttemptKey, _: CommitId) -> BoxFuture<'_, Result<Prepared, Fault>> {
-        let place = |name: &str| self.0.join(format!("{key}-{name}"));
+    fn prepare(&self, request: PrepareRequest) -> BoxFuture<'_, Result<Prepared, Fault>> {
+        let place = |name: &str| self.root.join(format!("{}-{name}", request.key));
         done(Ok(Prepared {
-            root: place("root"),
-            home: place("home"),
+            root: Tree::Directory(place("root")),
+            home: Tree::Directory(place("home")),
+            scratch: place("scratch"),
             readable: Vec::new(),
             spill: place("spill"),
             lock: place("lock"),
@@ -128,7 +142,8 @@ impl Workspaces for Directories {
     }
 
     fn snapshot(&self, request: SnapshotRequest) -> BoxFuture<'_, Result<Snapshot, Fault>> {
-        let commit = commit(request.key.task, request.turn);
+        let edited = u32::try_from(self.edits.load(Ordering::SeqCst)).unwrap() << 16;
+        let commit = commit(request.key.task, TurnNo(request.turn.0 + edited));
         done(Ok(Snapshot { commit, empty: false, stat: DiffStat { files: 1, added: 2, deleted: 3 } }))
     }
 
@@ -136,20 +151,59 @@ impl Workspaces for Directories {
         done(Ok(()))
     }
 
-    fn checkout(&self, _: CheckoutRequest) -> BoxFuture<'_, Result<Checkout, Fault>> {
-        unasked("a checkout")
+    fn checkout(&self, request: CheckoutRequest) -> BoxFuture<'_, Result<Prepared, Fault>> {
+        let place = |name: &str| self.root.join(format!("{}-{name}", request.name));
+        done(Ok(Prepared {
+            root: Tree::Directory(place("root")),
+            home: Tree::Directory(place("home")),
+            scratch: place("scratch"),
+            readable: Vec::new(),
+            spill: place("spill"),
+            lock: place("lock"),
+        }))
     }
 
-    fn discard_checkout(&self, _: Checkout) -> BoxFuture<'_, ()> {
+    fn discard_checkout(&self, _: String) -> BoxFuture<'_, ()> {
         done(())
+    }
+
+    fn raise(&self, _: RaiseRequest) -> BoxFuture<'_, Result<Prepared, Fault>> {
+        unasked("an environment")
+    }
+
+    fn freeze(&self, _: Repository, _: EnvironmentId, _: String) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        unasked("an environment")
+    }
+
+    fn remove_environment(&self, _: Repository, _: EnvironmentId) -> BoxFuture<'_, Result<(), Fault>> {
+        unasked("an environment")
+    }
+
+    fn environments(&self, _: Repository) -> BoxFuture<'_, Result<Vec<EnvironmentLayer>, Fault>> {
+        done(Ok(Vec::new()))
+    }
+
+    fn serves(&self, _: Repository, _: EnvironmentId, _: CommitId) -> BoxFuture<'_, Result<bool, Fault>> {
+        done(Ok(false))
+    }
+
+    fn disk_use(&self) -> BoxFuture<'_, Result<DiskUse, Fault>> {
+        done(Ok(DiskUse { layers: 2, layer_bytes: 3_000, budget_bytes: 10_000, workspaces: 1 }))
     }
 
     fn diff(&self, _: Repository, from: CommitId, to: CommitId) -> BoxFuture<'_, Result<Bytes, Fault>> {
         done(Ok(Bytes::from([format!("diff {from} {to}\n").as_bytes(), b"+\xff\n"].concat())))
     }
 
-    fn changed_paths(&self, _: Repository, _: CommitId, _: CommitId) -> BoxFuture<'_, Result<Vec<ChangedPath>, Fault>> {
-        done(Ok(Vec::new()))
+    fn changed_paths(
+        &self,
+        _: Repository,
+        from: CommitId,
+        to: CommitId,
+    ) -> BoxFuture<'_, Result<Vec<ChangedPath>, Fault>> {
+        let path = "by-hand.txt".to_owned();
+        let change = ChangedPath { path, kind: ChangeKind::Modified, added: 1, deleted: 0, binary: false };
+        done(Ok(if from == to { Vec::new() } else { vec![change] }))
     }
 
     fn read(&self, _: Repository, _: CommitId, _: String, _: usize) -> BoxFuture<'_, Result<Option<Bytes>, Fault>> {
@@ -210,6 +264,7 @@ impl Checks for Green {
             known_failures: Vec::new(),
             missing: Vec::new(),
             reason: "it exits with 0".to_owned(),
+            blocked: Vec::new(),
             log: None,
         };
         done(Ok(Judgement {
@@ -236,46 +291,5 @@ impl Gateways for NoModels {
 
     fn endpoint(&self, _: Access) -> BoxFuture<'_, Result<Endpoint, Fault>> {
         unasked("an endpoint")
-    }
-}
-
-pub struct Boxes;
-
-impl Sandboxes for Boxes {
-    fn probe(&self) -> Probe {
-        let wall = Wall { name: "user namespace".to_owned(), stands: true, note: "made one".to_owned() };
-        Probe { confined: true, layers: true, walls: vec![wall] }
-    }
-
-    fn open(&self, _: SandboxSpec) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, Fault>> {
-        done(Ok(Arc::new(Self) as Arc<dyn Sandbox>))
-    }
-
-    fn ensure_dead(&self, _: PathBuf, _: Duration) -> BoxFuture<'_, Result<(), Fault>> {
-        done(Ok(()))
-    }
-}
-
-impl Sandbox for Boxes {
-    fn spawn(&self, _: Exec) -> BoxFuture<'_, Result<Box<dyn Process>, Fault>> {
-        unasked("a process")
-    }
-
-    fn files(&self) -> &dyn Files {
-        self
-    }
-
-    fn kill(&self) -> BoxFuture<'_, ()> {
-        done(())
-    }
-}
-
-impl Files for Boxes {
-    fn read(&self, path: &str, _: u64, _: usize) -> Result<(Bytes, u64), Fault> {
-        Err(Fault::not_found(path))
-    }
-
-    fn write(&self, path: &str, _: &[u8]) -> Result<(), Fault> {
-        Err(Fault::environment(path))
     }
 }

@@ -22,6 +22,8 @@ pub struct Request<'a> {
     pub idempotency_key: Option<&'a str>,
     /// Asks for server-sent events after this one; empty: from the start.
     pub events_after: Option<&'a str>,
+    /// Asks that the connection become this protocol.
+    pub upgrade: Option<&'a str>,
     /// How long the other side may be silent.
     pub patience: Duration,
 }
@@ -42,6 +44,11 @@ impl Answer {
 
     pub fn into_body(self) -> BufReader<Body> {
         BufReader::new(self.body)
+    }
+
+    /// The connection itself, after a 101: what was read of it beyond the head comes first.
+    pub fn into_connection(self) -> BufReader<UnixStream> {
+        self.body.stream
     }
 
     pub fn into_bytes(mut self) -> io::Result<Vec<u8>> {
@@ -70,7 +77,7 @@ pub fn exchange(socket: &Path, request: &Request) -> io::Result<Answer> {
 
 fn head(request: &Request) -> Vec<u8> {
     let mut head = format!(
-        "{} {} HTTP/1.1\r\nhost: overnight\r\nuser-agent: {}{}\r\nconnection: close\r\n",
+        "{} {} HTTP/1.1\r\nhost: overnight\r\nuser-agent: {}{}\r\n",
         request.method,
         request.path,
         wire::COMMAND_LINE_AGENT,
@@ -82,6 +89,13 @@ fn head(request: &Request) -> Vec<u8> {
         head.push_str(value);
         head.push_str("\r\n");
     };
+    match request.upgrade {
+        Some(protocol) => {
+            header("connection", "upgrade");
+            header("upgrade", protocol);
+        }
+        None => header("connection", "close"),
+    }
     if let Some(body) = request.body {
         header("content-type", "application/json");
         header("content-length", &body.len().to_string());
@@ -239,6 +253,7 @@ mod tests {
             body: None,
             idempotency_key: None,
             events_after: None,
+            upgrade: None,
             patience: Duration::from_secs(10),
         };
         let result = exchange(&socket, &request).and_then(|answer| Ok((answer.status, answer.into_bytes()?)));

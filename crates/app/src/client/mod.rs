@@ -6,6 +6,7 @@ mod http;
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, IsTerminal},
+    os::unix::net::UnixStream,
     sync::mpsc::{self, RecvTimeoutError, Sender},
     thread,
     time::Duration,
@@ -109,6 +110,49 @@ impl Client {
         Ok(stream)
     }
 
+    /// Asks for work that takes long, and hands its events to `each` until that returns what the work came to. When this process
+    /// ends, so does the work.
+    pub fn work<T>(
+        &self,
+        path: &str,
+        asked: &impl Serialize,
+        mut each: impl FnMut(Event) -> Result<Option<T>, Fault>,
+    ) -> Result<T, Fault> {
+        let (path, body) = (rooted(path), write_json(asked)?);
+        let request =
+            Request { method: "POST", path: &path, body: Some(&body), patience: STREAM_PATIENCE, ..self.request() };
+        let mut stream = self.send(&request)?.into_body();
+        loop {
+            let event = match events::next(&mut stream) {
+                Ok(Some(event)) => event,
+                Ok(None) => return Err(self.went_away(&ErrorKind::UnexpectedEof.into())),
+                Err(error) => return Err(self.went_away(&error)),
+            };
+            if event.name == "problem" {
+                return Err(read_json::<Problem>(event.data.as_bytes())?.into());
+            }
+            if let Some(end) = each(event)? {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Makes a connection of its own to something about a task. What is read and written on it is no longer HTTP.
+    pub fn upgrade(&self, path: &str, protocol: &str, asked: &impl Serialize) -> Result<BufReader<UnixStream>, Fault> {
+        let (path, body) = (rooted(path), write_json(asked)?);
+        let request =
+            Request { method: "POST", path: &path, body: Some(&body), upgrade: Some(protocol), ..self.request() };
+        let answer = self.send(&request)?;
+        if answer.status != 101 {
+            return Err(Fault::bug(format!("the daemon answered {} to an upgrade", answer.status)));
+        }
+        let connection = answer.into_connection();
+        let patient = |error: io::Error| self.went_away(&error);
+        connection.get_ref().set_read_timeout(None).map_err(patient)?;
+        connection.get_ref().set_write_timeout(None).map_err(patient)?;
+        Ok(connection)
+    }
+
     /// The whole body of an answer.
     pub fn body(&self, answer: Answer) -> Result<Vec<u8>, Fault> {
         answer.into_bytes().map_err(|error| self.went_away(&error))
@@ -121,6 +165,7 @@ impl Client {
             body: None,
             idempotency_key: None,
             events_after: None,
+            upgrade: None,
             patience: self.patience,
         }
     }

@@ -9,7 +9,7 @@ use domain::{
 };
 use jiff::Timestamp;
 
-use crate::terminal::Paint;
+use crate::terminal::{Paint, Screen, clean};
 
 /// Where a task is, in a few words, and in which colour.
 pub fn state(task: &Summary) -> (Paint, String) {
@@ -136,6 +136,31 @@ pub fn budget(budget: &Budget) -> String {
     if limits.is_empty() { "no limit".to_owned() } else { limits.join(", ") }
 }
 
+/// A size on disk or in memory: `512 B`, `3.4 MB`, `12 GB`.
+pub fn bytes(bytes: u64) -> String {
+    let (scale, unit) = match bytes {
+        0..1_000 => return format!("{bytes} B"),
+        1_000..1_000_000 => (1e3, "kB"),
+        1_000_000..1_000_000_000 => (1e6, "MB"),
+        _ => (1e9, "GB"),
+    };
+    let number = bytes as f64 / scale;
+    if number < 10.0 { format!("{number:.1} {unit}") } else { format!("{number:.0} {unit}") }
+}
+
+/// Adds a name and its value, whose further lines stand under the first. Nothing for an empty value.
+pub fn row(screen: &Screen, text: &mut String, name: &str, value: &str) {
+    if value.trim().is_empty() {
+        return;
+    }
+    let mut lines = value.trim_end().lines();
+    let first = lines.next().unwrap_or_default();
+    text.push_str(&format!("  {}  {}\n", screen.paint(Paint::Dim, format!("{name:<10}")), clean(first)));
+    for line in lines {
+        text.push_str(&format!("  {:<10}  {}\n", "", clean(line)));
+    }
+}
+
 /// `1 turn`, `2 turns`.
 pub fn counted(number: u32, what: &str) -> String {
     format!("{} {what}{}", grouped(number.into()), if number == 1 { "" } else { "s" })
@@ -163,5 +188,6 @@ mod tests {
         assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([length(9), length(185), length(4800)], ["9s", "3m05s", "1h20m"]);
         assert_eq!(budget(&Budget::default()), "no limit");
+        assert_eq!([bytes(512), bytes(3_400_000), bytes(12_345_678_901)], ["512 B", "3.4 MB", "12 GB"]);
     }
 }

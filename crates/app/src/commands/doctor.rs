@@ -5,7 +5,7 @@ use std::process::Command;
 use api::wire::{Doctor, Finding, Walls};
 use domain::Fault;
 
-use super::{Context, run};
+use super::{Context, console, run};
 use crate::{
     Exit,
     client::read_json,
@@ -23,6 +23,8 @@ pub fn doctor(context: &Context) -> Result<Exit, Fault> {
             healthy: false,
             findings: vec![Finding { name: "daemon".to_owned(), ok: false, note: fault.what, hint: fault.hint }],
             walls: Walls { confined: false, walls: Vec::new() },
+            layers: None,
+            presets: Vec::new(),
             keys: Vec::new(),
             agents: Vec::new(),
         },
@@ -63,10 +65,35 @@ fn text(context: &Context, doctor: &Doctor) -> String {
         };
         text.push_str(&row(mark, &format!("wall: {}", wall.name), &wall.note));
     }
+    if let Some(layers) = &doctor.layers {
+        let held = format!(
+            "{} in {}, of {} at most; {}",
+            console::bytes(layers.bytes),
+            console::counted(layers.layers, "layer"),
+            console::bytes(layers.budget_bytes),
+            console::counted(layers.workspaces, "workspace")
+        );
+        text.push_str(&row(good, "layers", &held));
+        text.push_str(&row(if layers.rung == "overlay" { good } else { lacking }, "workspaces", rung(&layers.rung)));
+    }
+    if !doctor.presets.is_empty() {
+        let names: Vec<&str> = doctor.presets.iter().map(|preset| preset.name.as_str()).collect();
+        text.push_str(&row(good, "network presets", &names.join(", ")));
+    }
     if !doctor.agents.is_empty() {
         text.push_str(&row(good, "agents", &doctor.agents.join(", ")));
     }
     text
+}
+
+/// What it means that workspaces get their files in this way.
+fn rung(rung: &str) -> &str {
+    match rung {
+        "overlay" => "overlays: made at once, whatever the size of the repository",
+        "reflink" => "copies that share their blocks with the layers: made in about a second",
+        "copy" => "whole copies, which take time and room; put the home on ext4, xfs or btrfs of this machine",
+        other => other,
+    }
 }
 
 fn git() -> Finding {

@@ -7,7 +7,6 @@ use api::wire::{
     house::{Kept as Presence, Key as Kept},
 };
 use domain::Fault;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::Context;
 use crate::{
@@ -56,27 +55,11 @@ fn line(key: &Kept) -> String {
 
 /// One line of standard input, not echoed on a terminal. `None` when it is empty.
 fn read_key(provider: Provider) -> Result<Option<String>, Fault> {
-    let unreadable = |error: io::Error| Fault::input(format!("the key cannot be read: {error}"));
     let stdin = io::stdin();
-    let mut key = String::new();
     if stdin.is_terminal() {
-        terminal::print_error(&format!("key for {} (not shown): ", provider.word()));
-        let usual = tcgetattr(&stdin).map_err(|error| unreadable(error.into()))?;
-        let mut silent = usual.clone();
-        let mended = usual.clone();
-        terminal::on_interrupt(move || {
-            // A terminal that stays silent would be worse than this going unsaid.
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &mended);
-            terminal::print_error("\n");
-        })?;
-        silent.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(&stdin, OptionalActions::Flush, &silent).map_err(|error| unreadable(error.into()))?;
-        let read = stdin.lock().read_line(&mut key);
-        tcsetattr(&stdin, OptionalActions::Flush, &usual).map_err(|error| unreadable(error.into()))?;
-        terminal::print_error("\n");
-        read.map_err(unreadable)?;
-    } else {
-        stdin.lock().read_line(&mut key).map_err(unreadable)?;
+        return terminal::read_hidden(&format!("key for {}", provider.word()));
     }
+    let mut key = String::new();
+    stdin.lock().read_line(&mut key).map_err(|error| Fault::input(format!("the key cannot be read: {error}")))?;
     Ok(Some(key.trim().to_owned()).filter(|key| !key.is_empty()))
 }

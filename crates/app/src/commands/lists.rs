@@ -3,7 +3,7 @@
 use api::wire::{Inbox, Summary, Tasks};
 use domain::Fault;
 
-use super::{Context, console, run};
+use super::{Context, console, run, wait};
 use crate::{
     Exit,
     cli::List,
@@ -85,6 +85,9 @@ fn inbox_text(screen: &Screen, inbox: &Inbox) -> String {
     let mut text = String::new();
     for task in &inbox.needs_you {
         text.push_str(&rows(screen, std::slice::from_ref(task)));
+        for line in wait::environment(task) {
+            text.push_str(&format!("      {}\n", clean_line(&line, screen.width.saturating_sub(6))));
+        }
         for need in &task.needs {
             let (lines, command) = console::wanted(task, need);
             for line in lines.iter().flat_map(|text| text.lines()).take(6) {

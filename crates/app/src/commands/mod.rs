@@ -1,17 +1,21 @@
 //! What each command does: mostly one request to the daemon and an answer for a person.
 
 mod approve;
+mod attach;
 mod console;
 mod daemon;
 mod demo;
 mod diff;
 mod doctor;
+mod env;
 mod generate;
 mod key;
 mod lists;
 mod logs;
+mod preview;
 mod run;
 mod say;
+mod secret;
 mod show;
 mod wait;
 
@@ -74,6 +78,10 @@ pub fn perform(command: Command, form: Form) -> Result<Exit, Fault> {
         Command::Doctor => doctor::doctor(&context),
         Command::Export(of) => export(&context, of.task),
         Command::Key(what) => key::key(&context, what),
+        Command::Env(what) => env::env(&context, &what),
+        Command::Secret(what) => secret::secret(&context, &what),
+        Command::Attach(args) => attach::attach(&context, args),
+        Command::Preview(args) => preview::preview(&context, &args),
         Command::Completions { .. } | Command::Man { .. } | Command::ScriptedModel(_) | Command::Demo => {
             Err(Fault::bug("a command that needs no home was not answered"))
         }

@@ -10,13 +10,13 @@ use api::{
     brief_file,
     wire::{self, Submitted, brief},
 };
-use domain::{Fault, budget::Budget, check::CheckSpec, ports::model::Credentials};
+use domain::{Fault, budget::Budget, check::CheckSpec, ids::TaskId, ports::model::Credentials};
 
-use super::{Context, text_or_stdin, wait};
+use super::{Context, env::before_first_use, text_or_stdin, wait};
 use crate::{
     Exit,
     cli::Run,
-    client::read_json,
+    client::{of_task, read_json},
     terminal::{self, Form, Paint, clean, clean_line},
 };
 
@@ -44,9 +44,21 @@ pub fn run(context: &Context, args: Run) -> Result<Exit, Fault> {
                 text.push_str(&format!("follow it: overnight logs -f {}   what needs you: overnight inbox\n", task.id));
             }
         }
+        text.push_str(&environment(context, task.id));
         terminal::print_error(&text);
     }
     if waits { wait::wait(context, task.id) } else { Ok(Exit::Well) }
+}
+
+/// What a person should know of the environment before it is first used. The task is on its way already, so a fault is told and
+/// no more.
+fn environment(context: &Context, task: TaskId) -> String {
+    match context.client.get_json(&of_task(task, "environment")) {
+        Ok(environment) => {
+            before_first_use(&environment).map_or_else(String::new, |line| format!("{}\n", clean(&line)))
+        }
+        Err(fault) => format!("note: its environment cannot be told: {}\n", clean(&fault.to_string())),
+    }
 }
 
 fn submission(args: Run) -> Result<wire::Submit, Fault> {

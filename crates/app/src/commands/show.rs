@@ -1,6 +1,9 @@
 //! `show`: everything about one task, on a screen or two.
 
-use api::wire::{self, Task};
+use api::{
+    telling,
+    wire::{self, Task},
+};
 use domain::{
     Fault,
     check::{CheckRun, Verdict},
@@ -10,7 +13,7 @@ use domain::{
     summary::Wanted,
 };
 
-use super::{Context, console, wait};
+use super::{Context, console, env, wait};
 use crate::{
     Exit,
     client::{of_task, read_json},
@@ -74,15 +77,7 @@ impl<'a> Page<'a> {
     }
 
     fn field(&mut self, name: &str, value: &str) {
-        if value.trim().is_empty() {
-            return;
-        }
-        let mut lines = value.trim_end().lines();
-        let first = lines.next().unwrap_or_default();
-        self.text.push_str(&format!("  {}  {}\n", self.screen.paint(Paint::Dim, format!("{name:<10}")), clean(first)));
-        for line in lines {
-            self.text.push_str(&format!("  {:<10}  {}\n", "", clean(line)));
-        }
+        console::row(self.screen, &mut self.text, name, value);
     }
 
     fn brief(&mut self, task: &Task) {
@@ -103,6 +98,7 @@ impl<'a> Page<'a> {
             Confinement::Confined => "",
             Confinement::Unconfined => " · not confined",
         };
+        self.field("stands on", &task.environment.as_ref().map(telling::environment).unwrap_or_default());
         let model = summary.model.as_deref().map_or_else(String::new, |model| format!(" · {model}"));
         self.field("agent", &format!("{}{model}{walls}", summary.agent));
         let limit = brief.budget.as_ref().map(|budget| console::budget(&budget.0));
@@ -157,6 +153,11 @@ impl<'a> Page<'a> {
             self.field("outside", &judgement.outside_allowed.join("\n"));
             self.field("protected", &judgement.protected_touched.join("\n"));
         }
+        for refusal in &attempt.refusals {
+            self.text.push_str(
+                &env::refused(refusal, "network").lines().map(|line| format!("  {line}\n")).collect::<String>(),
+            );
+        }
         let risks: Vec<&str> = attempt.risks.iter().map(|risk| risk.word()).collect();
         self.field("risks", &risks.join(", "));
         if let Some(report) = &attempt.report {
@@ -175,6 +176,12 @@ impl<'a> Page<'a> {
         let line = format!("{} ({}) {}", run.check.command, console::length(seconds), run.reason);
         self.field("check", &format!("{mark} {line}"));
         let names = [("fixed", &run.fixed), ("new failure", &run.new_failures), ("missing", &run.missing)];
+        if !run.blocked.is_empty() {
+            let entry = |host: &String| format!("{:?}", host.strip_suffix(":443").unwrap_or(host));
+            let hosts: Vec<String> = run.blocked.iter().map(entry).collect();
+            let line = format!("blocked: {}", run.blocked.join(", "));
+            self.field("", &format!("{line}\n→ in overnight.toml, [checks]: network = [{}]", hosts.join(", ")));
+        }
         for (what, names) in names {
             for name in names.iter().take(10) {
                 let text = self.screen.paint(paint, format!("{what}: {}", clean(name)));

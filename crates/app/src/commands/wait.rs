@@ -75,6 +75,7 @@ pub fn told(screen: &Screen, task: &Summary) -> String {
             text.push_str(&format!("  {}\n", clean(line)));
         }
     };
+    tell(&environment(task));
     for need in &task.needs {
         let (lines, command) = console::wanted(task, need);
         tell(&lines);
@@ -82,6 +83,12 @@ pub fn told(screen: &Screen, task: &Summary) -> String {
     }
     tell(&console::outcome(task));
     text
+}
+
+/// What is wrong with what the task stands on, where something is.
+pub fn environment(task: &Summary) -> Vec<String> {
+    let told = |why: &String| format!("its environment is unhealthy: {why} (`overnight env show` says more)");
+    task.unhealthy.iter().map(told).collect()
 }
 
 /// Well: delivered, or green and waiting for a signature, or the plan that was asked for.

@@ -112,11 +112,16 @@ async fn run(home: &Home, lock: &Lock, ready: impl FnOnce() -> io::Result<()>) -
     let unheard = |error: io::Error| Fault::environment(format!("signals cannot be heard: {error}"));
     let (mut term, mut int) =
         (signal(SignalKind::terminate()).map_err(unheard)?, signal(SignalKind::interrupt()).map_err(unheard)?);
-    let (handle, engine) = wiring::start(home).await?;
+    let wiring::Started { handle, engine, rung } = wiring::start(home).await?;
     let listener = api::bind(&home.socket())?;
     let stop = Stop::default();
-    let options =
-        api::Options { handle, version: env!("CARGO_PKG_VERSION"), home: home.path().to_owned(), stop: stop.clone() };
+    let options = api::Options {
+        handle,
+        version: env!("CARGO_PKG_VERSION"),
+        home: home.path().to_owned(),
+        rung,
+        stop: stop.clone(),
+    };
     let server = tokio::spawn(api::serve(listener, options));
     tracing::info!(pid = process::id(), version = env!("CARGO_PKG_VERSION"), home = %home.path().display(), "ready");
     ready().map_err(|error| Fault::environment(format!("whoever started this daemon cannot be told: {error}")))?;
