@@ -8,11 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use domain::{
-    Fault,
-    ids::RepositoryId,
-    ports::workspace::DiskUse,
-};
+use domain::{Fault, ids::RepositoryId, ports::workspace::DiskUse};
 
 use crate::{
     home::{Home, read_dir},
@@ -84,9 +80,9 @@ impl Home {
                     (over_budget || !layer.wanted)
                         && layer.used < old
                         && !used.contains(&(layer.repository.clone(), layer.name.clone()))
-                        && !found.iter().any(|above| {
-                            above.repository == layer.repository && above.over.contains(&layer.name)
-                        })
+                        && !found
+                            .iter()
+                            .any(|above| above.repository == layer.repository && above.over.contains(&layer.name))
                 };
                 let Some(at) = found.iter().position(may_go) else { break };
                 let layer = found.remove(at);

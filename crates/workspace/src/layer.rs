@@ -192,13 +192,7 @@ impl Store<'_> {
     }
 
     /// Writes what a layer consists of below `new`, which is to become `root`.
-    fn fill_layer(
-        &self,
-        base: &Base,
-        over: Option<&BaseLayer>,
-        new: &Path,
-        root: &Path,
-    ) -> Result<AboutBase, Fault> {
+    fn fill_layer(&self, base: &Base, over: Option<&BaseLayer>, new: &Path, root: &Path) -> Result<AboutBase, Fault> {
         let (tree, shared) = (new.join("tree"), new.join("index"));
         make_dir(&tree)?;
         make_dir(&shared)?;

@@ -10,8 +10,8 @@ use domain::{
     ports::{
         BoxFuture,
         workspace::{
-            ChangedPath, CheckoutRequest, DiskUse, EnvironmentLayer, LandRequest, Landing, Origin, PrepareRequest, Prepared,
-            RaiseRequest, Repository, ResolveRequest, Snapshot, SnapshotRequest, Workspaces as Port,
+            ChangedPath, CheckoutRequest, DiskUse, EnvironmentLayer, LandRequest, Landing, Origin, PrepareRequest,
+            Prepared, RaiseRequest, Repository, ResolveRequest, Snapshot, SnapshotRequest, Workspaces as Port,
         },
     },
 };

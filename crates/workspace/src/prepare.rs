@@ -211,13 +211,13 @@ impl Store<'_> {
 /// A `.git` directory that borrows the base's objects and runs nothing on its own.
 pub(crate) fn make_dot_git(tree: &Path, base: &Base, head: Head<'_>, index: Index) -> Result<(), Fault> {
     let git_dir = tree.join(".git");
+    // A split index stays split; no other one is to become so.
     let shared = match index {
         Index::Whole => "",
         Index::Shared => "[splitIndex]\n\tmaxPercentChange = 100\n\tsharedIndexExpire = never\n",
     };
-    let split = if index == Index::Shared { "\tsplitIndex = true\n" } else { "" };
     let core = format!(
-        "\tbare = false\n\tlogallrefupdates = true\n{split}[user]\n\tname = Overnight\n\temail = overnight@localhost\n[gc]\n\tauto = \
+        "\tbare = false\n\tlogallrefupdates = true\n[user]\n\tname = Overnight\n\temail = overnight@localhost\n[gc]\n\tauto = \
          0\n[maintenance]\n\tauto = false\n{shared}"
     );
     make_git_dir(&git_dir, &base.commit, &core)?;

@@ -18,10 +18,8 @@ use rustix::{
 use crate::{
     git::io_fault,
     home::{make_dir, remove_tree},
+    upper::OPAQUE,
 };
-
-/// Overlayfs's mark (with `userxattr`) on a directory that hides what lies under it.
-const OPAQUE: &str = "user.overlay.opaque";
 
 /// From the best to the one that works everywhere. All yield the same files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +122,7 @@ pub(crate) fn is_opaque(directory: &Path) -> io::Result<bool> {
 
 /// Hides what lies under a directory.
 pub(crate) fn make_opaque(directory: &Path) -> Result<(), Fault> {
-    lsetxattr(directory, OPAQUE, b"y", XattrFlags::empty())
-        .map_err(|errno| io_fault("mark", directory, &errno.into()))
+    lsetxattr(directory, OPAQUE, b"y", XattrFlags::empty()).map_err(|errno| io_fault("mark", directory, &errno.into()))
 }
 
 /// Shows again what lies under a directory.
@@ -146,10 +143,7 @@ pub(crate) enum Enter {
 }
 
 /// Visits everything below `root`, each directory before what is in it, by paths from the root. Links are not followed.
-pub(crate) fn walk(
-    root: &Path,
-    visit: &mut dyn FnMut(&Path, &Metadata) -> Result<Enter, Fault>,
-) -> Result<(), Fault> {
+pub(crate) fn walk(root: &Path, visit: &mut dyn FnMut(&Path, &Metadata) -> Result<Enter, Fault>) -> Result<(), Fault> {
     let mut open = vec![PathBuf::new()];
     while let Some(directory) = open.pop() {
         let full = root.join(&directory);
