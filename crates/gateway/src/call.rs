@@ -74,6 +74,7 @@ impl BoundModel {
             model: &self.model,
             price: Price::of(&self.model),
             request_bytes: body.len(),
+            kept_input: 0,
             max_output: u64::from(request.max_output),
         };
         let outgoing =

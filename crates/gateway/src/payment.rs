@@ -64,15 +64,17 @@ pub(crate) struct Order<'a> {
     /// `None`: not known.
     pub price: Option<&'static Price>,
     pub request_bytes: usize,
+    /// Tokens of input that are not in the request, as the provider has them already.
+    pub kept_input: u64,
     pub max_output: u64,
 }
 
 impl Payment {
     /// Reserves what the call can cost at most. `OverBudget`: the budget does not allow it.
     pub async fn reserve(ledger: &Arc<dyn Ledger>, access: &Access, order: Order<'_>) -> Result<Self, ModelFault> {
-        let Order { model, price, request_bytes, max_output } = order;
+        let Order { model, price, request_bytes, kept_input, max_output } = order;
         let bytes = u64::try_from(request_bytes).unwrap_or(u64::MAX);
-        let input = bytes.saturating_mul(2).div_ceil(BYTES_PER_TWO_TOKENS);
+        let input = bytes.saturating_mul(2).div_ceil(BYTES_PER_TWO_TOKENS).saturating_add(kept_input);
         let amount =
             Amount { cost: price.map(|price| price.most(input, max_output)), tokens: input.saturating_add(max_output) };
         let mut payment = Self {

@@ -2,6 +2,7 @@
 
 pub(crate) mod anthropic;
 pub(crate) mod openai;
+pub(crate) mod responses;
 mod write;
 
 use bytes::Bytes;
@@ -43,22 +44,6 @@ impl Dialect {
         }
     }
 
-    /// Reads what a piece of JSON (a whole answer, or one event of a stream) says of its usage into `counted`. True when it says any.
-    pub(crate) fn count(self, json: &str, counted: &mut Counted) -> bool {
-        match self {
-            Self::Anthropic => anthropic::count(json, counted),
-            Self::OpenAi => openai::count(json, counted),
-        }
-    }
-
-    /// Whether this event is the last of a whole stream.
-    pub(crate) fn ends(self, data: &str) -> bool {
-        match self {
-            Self::Anthropic => data.contains(r#""message_stop""#),
-            Self::OpenAi => data == "[DONE]",
-        }
-    }
-
     /// An error as this dialect's clients expect it.
     pub(crate) fn error_body(self, kind: &str, message: &str) -> Bytes {
         let body = match self {
@@ -68,6 +53,43 @@ impl Dialect {
             }
         };
         Bytes::from(body.to_string())
+    }
+}
+
+/// How a reply is asked for, and told: a dialect has one way or more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Anthropic's only one.
+    Messages,
+    ChatCompletions,
+    /// `OpenAI`'s other one. The neutral port does not speak it.
+    Responses,
+}
+
+impl Protocol {
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::Messages => Dialect::Anthropic,
+            Self::ChatCompletions | Self::Responses => Dialect::OpenAi,
+        }
+    }
+
+    /// Reads what a piece of JSON (a whole answer, or one event of a stream) says of its usage into `counted`. True when it says any.
+    pub fn count(self, json: &str, counted: &mut Counted) -> bool {
+        match self {
+            Self::Messages => anthropic::count(json, counted),
+            Self::ChatCompletions => openai::count(json, counted),
+            Self::Responses => responses::count(json, counted),
+        }
+    }
+
+    /// Whether this event is the last of a whole stream.
+    pub fn ends(self, data: &str) -> bool {
+        match self {
+            Self::Messages => data.contains(r#""message_stop""#),
+            Self::ChatCompletions => data == "[DONE]",
+            Self::Responses => responses::ends(data),
+        }
     }
 }
 

@@ -7,15 +7,23 @@ use futures::{Stream, stream};
 use hyper::body::Frame;
 use reqwest::{Response, header::CONTENT_TYPE};
 
-use crate::{dialect::Dialect, payment::Payment, prices::Counted, sse::Events, upstream::Upstream};
+use super::Seat;
+use crate::{
+    dialect::{Protocol, responses},
+    payment::Payment,
+    prices::Counted,
+    sse::Events,
+    upstream::Upstream,
+};
 
 /// The most that is kept of an answer in one piece; usage stands at the end of it.
 const WHOLE_BYTES: usize = 64 << 20;
 
 /// An answer under way. Dropping it, at whatever point, settles the call.
-struct Meter {
-    dialect: Dialect,
+pub(super) struct Meter {
+    protocol: Protocol,
     payment: Payment,
+    seat: Arc<Seat>,
     form: Form,
 }
 
@@ -31,15 +39,15 @@ enum Form {
 pub(super) fn metered(
     upstream: Arc<Upstream>,
     response: Response,
-    dialect: Dialect,
-    payment: Payment,
+    mut meter: Meter,
 ) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
     let streamed = response
         .headers()
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.to_str().is_ok_and(|kind| kind.starts_with("text/event-stream")));
-    let form = if streamed { Form::Events(Events::default()) } else { Form::Whole(Vec::new()) };
-    let meter = Meter { dialect, payment, form };
+    if streamed {
+        meter.form = Form::Events(Events::default());
+    }
     stream::try_unfold((upstream, response, meter), |(upstream, mut response, mut meter)| async move {
         match upstream.piece(&mut response).await {
             Ok(Some(piece)) => {
@@ -56,17 +64,22 @@ pub(super) fn metered(
 }
 
 impl Meter {
+    pub fn new(protocol: Protocol, payment: Payment, seat: Arc<Seat>) -> Self {
+        Self { protocol, payment, seat, form: Form::Whole(Vec::new()) }
+    }
+
     fn take(&mut self, piece: &[u8]) {
-        let Self { dialect, payment, form } = self;
+        let Self { protocol, payment, seat, form } = self;
         let known = match form {
             Form::Events(events) => events
                 .take(piece, |data| {
                     if memchr::memmem::find(data.as_bytes(), br#""usage""#).is_some() {
-                        count(*dialect, data, payment);
+                        count(*protocol, data, payment);
                     }
                     // The client may leave as soon as it has this, and all is said.
-                    if dialect.ends(data) {
+                    if protocol.ends(data) {
                         payment.complete();
+                        keep(*protocol, data, payment, seat);
                     }
                 })
                 .is_ok(),
@@ -86,20 +99,31 @@ impl Meter {
         match &self.form {
             Form::Whole(whole) => {
                 if let Ok(json) = str::from_utf8(whole) {
-                    count(self.dialect, json, &mut self.payment);
+                    count(self.protocol, json, &mut self.payment);
+                    keep(self.protocol, json, &self.payment, &self.seat);
                 }
                 self.payment.complete();
             }
             // Some servers leave out the last event, but say the usage before it.
-            Form::Events(_) if self.dialect == Dialect::OpenAi => self.payment.complete(),
+            Form::Events(_) if self.protocol == Protocol::ChatCompletions => self.payment.complete(),
             Form::Events(_) | Form::Unknown => {}
         }
     }
 }
 
-fn count(dialect: Dialect, json: &str, payment: &mut Payment) {
+/// Remembers how much the provider keeps of a response that the next request may go on from.
+fn keep(protocol: Protocol, json: &str, payment: &Payment, seat: &Seat) {
+    if protocol == Protocol::Responses
+        && let Some(counted) = payment.reported
+        && let Some(id) = responses::id(json)
+    {
+        seat.keep(id, counted.usage);
+    }
+}
+
+fn count(protocol: Protocol, json: &str, payment: &mut Payment) {
     let mut counted: Counted = payment.reported.unwrap_or_default();
-    if dialect.count(json, &mut counted) {
+    if protocol.count(json, &mut counted) {
         payment.reported = Some(counted);
     }
 }

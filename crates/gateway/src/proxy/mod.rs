@@ -14,13 +14,14 @@ use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use domain::{
     Fault,
+    budget::Usage,
     ports::model::{Access, Endpoint, Ledger},
 };
 use tokio::{net::TcpListener, task::AbortHandle};
@@ -42,6 +43,32 @@ struct Seat {
     access: Access,
     /// Why no further call is allowed, once the budget has refused one.
     over: OnceLock<String>,
+    kept: Mutex<Kept>,
+}
+
+/// What the provider keeps of an attempt's responses, in tokens: a request can name it instead of sending it.
+#[derive(Default)]
+struct Kept {
+    /// By the response's name: its input and output.
+    responses: HashMap<String, u64>,
+    /// The outputs of all.
+    outputs: u64,
+}
+
+impl Seat {
+    fn new(access: Access) -> Self {
+        Self { access, over: OnceLock::new(), kept: Mutex::default() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, response: String, usage: Usage) {
+        let mut kept = self.kept();
+        kept.responses.insert(response, usage.total());
+        kept.outputs = kept.outputs.saturating_add(usage.output);
+    }
 }
 
 /// What all calls share.
@@ -49,7 +76,7 @@ struct Desk {
     upstream: Arc<Upstream>,
     ledger: Arc<dyn Ledger>,
     output_cap: u32,
-    seats: std::sync::Mutex<HashMap<String, Arc<Seat>>>,
+    seats: Mutex<HashMap<String, Arc<Seat>>>,
     caps_added: AtomicU64,
     usage_asked: AtomicU64,
 }
@@ -69,9 +96,9 @@ impl Entrance {
 }
 
 impl Desk {
-    fn seats(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Seat>>> {
+    fn seats(&self) -> MutexGuard<'_, HashMap<String, Arc<Seat>>> {
         // Nobody panics while holding it, and a map is whole between two calls.
-        self.seats.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,7 +118,7 @@ impl Proxy {
             upstream,
             ledger,
             output_cap,
-            seats: std::sync::Mutex::default(),
+            seats: Mutex::default(),
             caps_added: AtomicU64::new(0),
             usage_asked: AtomicU64::new(0),
         });
@@ -103,7 +130,7 @@ impl Proxy {
     /// Gives an attempt a token.
     pub fn admit(&self, access: Access) -> Endpoint {
         let token = format!("overnight-{}", uuid::Uuid::new_v4().simple());
-        self.desk.seats().insert(token.clone(), Arc::new(Seat { access, over: OnceLock::new() }));
+        self.desk.seats().insert(token.clone(), Arc::new(Seat::new(access)));
         let entrance = Entrance { desk: Arc::clone(&self.desk), only: Some(token.clone()) };
         let door = Arc::new(Door::new(entrance));
         let guard = Guard { desk: Arc::clone(&self.desk), token: token.clone(), door: Arc::clone(&door) };

@@ -14,9 +14,13 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use super::{Desk, Entrance, Seat, meter, rewrite};
+use super::{
+    Desk, Entrance, Seat,
+    meter::{self, Meter},
+    rewrite,
+};
 use crate::{
-    dialect::Dialect,
+    dialect::{Dialect, Protocol},
     payment::{Charge, Order, Payment},
     prices::Price,
     route::Route,
@@ -71,13 +75,16 @@ enum Wish {
 }
 
 /// Reads a path. `None`: there is no such thing.
-fn wish(method: &Method, path: &str, headers: &HeaderMap) -> Option<(Wish, Dialect)> {
+fn wish(method: &Method, path: &str, headers: &HeaderMap) -> Option<(Wish, Protocol)> {
     Some(match (method.as_str(), path) {
-        ("POST", "/v1/messages") => (Wish::Reply, Dialect::Anthropic),
-        ("POST", "/v1/messages/count_tokens") => (Wish::Free, Dialect::Anthropic),
-        ("POST", "/v1/chat/completions") => (Wish::Reply, Dialect::OpenAi),
+        ("POST", "/v1/messages") => (Wish::Reply, Protocol::Messages),
+        ("POST", "/v1/messages/count_tokens") => (Wish::Free, Protocol::Messages),
+        ("POST", "/v1/chat/completions") => (Wish::Reply, Protocol::ChatCompletions),
+        ("POST", "/v1/responses") => (Wish::Reply, Protocol::Responses),
+        ("POST", "/v1/responses/input_tokens") => (Wish::Free, Protocol::Responses),
         ("GET", path) if path == "/v1/models" || path.strip_prefix("/v1/models/").is_some_and(is_name) => {
-            (Wish::Free, if headers.contains_key("anthropic-version") { Dialect::Anthropic } else { Dialect::OpenAi })
+            let is_anthropics = headers.contains_key("anthropic-version");
+            (Wish::Free, if is_anthropics { Protocol::Messages } else { Protocol::ChatCompletions })
         }
         _ => return None,
     })
@@ -106,7 +113,7 @@ async fn answer(entrance: &Entrance, request: Request<Incoming>) -> Response {
     // Clients of `OpenAI`'s dialect have the `/v1` in their base address, or not.
     let path = request.uri().path();
     let path = if path.starts_with("/v1/") { path.to_owned() } else { format!("/v1{path}") };
-    let Some((wish, dialect)) = wish(request.method(), &path, request.headers()) else {
+    let Some((wish, protocol)) = wish(request.method(), &path, request.headers()) else {
         let message = format!("the gateway has no {} {path}", request.method());
         return refuse(Dialect::Anthropic, &Refused::new(StatusCode::NOT_FOUND, "not_found_error", message));
     };
@@ -115,27 +122,28 @@ async fn answer(entrance: &Entrance, request: Request<Incoming>) -> Response {
         None => path,
     };
     let passed = match wish {
-        Wish::Reply => reply(entrance, dialect, &path, request).await,
-        Wish::Free => free(entrance, dialect, &path, request).await,
+        Wish::Reply => reply(entrance, protocol, &path, request).await,
+        Wish::Free => free(entrance, protocol.dialect(), &path, request).await,
     };
-    passed.unwrap_or_else(|refused| refuse(dialect, &refused))
+    passed.unwrap_or_else(|refused| refuse(protocol.dialect(), &refused))
 }
 
 async fn reply(
     entrance: &Entrance,
-    dialect: Dialect,
+    protocol: Protocol,
     path: &str,
     request: Request<Incoming>,
 ) -> Result<Response, Refused> {
     let desk = &entrance.desk;
-    let (seat, mut outgoing) = admit(entrance, dialect, path, request).await?;
-    let asked = rewrite::read(dialect, outgoing.body, desk.output_cap)
+    let (seat, mut outgoing) = admit(entrance, protocol.dialect(), path, request).await?;
+    let asked = rewrite::read(protocol, outgoing.body, desk.output_cap)
         .map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?;
     record(desk, &seat, &asked);
     let order = Order {
         model: &asked.model,
         price: Price::of(&asked.model).filter(|_| !asked.is_surcharged),
         request_bytes: asked.body.len(),
+        kept_input: kept_input(&seat, &asked.kept)?,
         max_output: asked.max_output,
     };
     outgoing.body = asked.body;
@@ -154,12 +162,29 @@ async fn reply(
     match desk.upstream.exchange(&outgoing, &mut patience, &mut payment.charge).await.map_err(unreached)? {
         Answer::Good(response) => {
             let (status, headers) = (response.status(), passing(response.headers()));
-            let body = meter::metered(Arc::clone(&desk.upstream), response, dialect, payment);
+            let meter = Meter::new(protocol, payment, seat);
+            let body = meter::metered(Arc::clone(&desk.upstream), response, meter);
             Ok(respond(status, headers, StreamBody::new(body).boxed_unsync()))
         }
         Answer::Refused(refusal) => Ok(pass(refusal)),
         Answer::Unreached(why) => Err(unreached(why)),
     }
+}
+
+/// What the request names and the provider keeps. What another attempt was told is nothing that this one may go on from.
+fn kept_input(seat: &Seat, named: &rewrite::Kept) -> Result<u64, Refused> {
+    let kept = seat.kept();
+    let before = match &named.response {
+        None => 0,
+        Some(id) => *kept.responses.get(id).ok_or_else(|| {
+            let message = format!(
+                "the gateway knows no response `{id}` of this attempt, and cannot say what it holds: send the whole \
+                 conversation as `input`"
+            );
+            Refused::new(StatusCode::BAD_REQUEST, "previous_response_not_found", message)
+        })?,
+    };
+    Ok(before.saturating_add(if named.items { kept.outputs } else { 0 }))
 }
 
 async fn free(

@@ -1,11 +1,11 @@
-//! Reading a request, in either dialect, as far as the script needs it.
+//! Reading a request, in any protocol, as far as the script needs it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::dialect::Dialect;
+use crate::dialect::Protocol;
 
 /// What a request says.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Ask {
     pub index: usize,
     /// Of system prompt and tools.
     pub head: u64,
+    /// The response that this one goes on from, where the rest was not sent again.
+    pub goes_on_from: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -31,7 +33,13 @@ struct Body<'a> {
     system: Option<&'a RawValue>,
     #[serde(borrow)]
     tools: Option<&'a RawValue>,
+    #[serde(default)]
     messages: Vec<Message>,
+    #[serde(borrow)]
+    instructions: Option<&'a RawValue>,
+    #[serde(default)]
+    input: Value,
+    previous_response_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -43,31 +51,76 @@ struct Message {
 
 impl Ask {
     /// `Err`: why it is no request.
-    pub fn read(dialect: Dialect, body: &[u8]) -> Result<Self, String> {
+    pub fn read(protocol: Protocol, body: &[u8]) -> Result<Self, String> {
         let body: Body<'_> =
             serde_json::from_slice(body).map_err(|err| format!("the request cannot be read: {err}"))?;
+        if protocol == Protocol::Responses {
+            return Self::of_items(&body);
+        }
         let mut head = DefaultHasher::new();
         body.system.map(RawValue::get).hash(&mut head);
         body.tools.map(RawValue::get).hash(&mut head);
         let (mut first, mut last, mut index) = (None, String::new(), 0);
         for Message { role, content } in &body.messages {
-            match (role.as_str(), dialect) {
+            match (role.as_str(), protocol) {
                 ("assistant", _) => {
                     index += 1;
                     last.clear();
                 }
-                ("system" | "developer", Dialect::OpenAi) => words(content).hash(&mut head),
+                ("system" | "developer", Protocol::ChatCompletions) => words(content).hash(&mut head),
                 ("user", _) => {
                     let said = words(content);
                     last.push_str(&said);
                     first.get_or_insert(said);
                 }
-                ("tool", Dialect::OpenAi) => last.push_str(&words(content)),
+                ("tool", Protocol::ChatCompletions) => last.push_str(&words(content)),
                 (role, _) => return Err(format!("messages: there is no role `{role}`")),
             }
         }
         let first = first.ok_or("messages: at least one of the user's is needed")?;
-        Ok(Self { model: body.model, streamed: body.stream, first, last, index, head: head.finish() })
+        let head = head.finish();
+        Ok(Self { model: body.model, streamed: body.stream, first, last, index, head, goes_on_from: None })
+    }
+
+    /// A request of items. One reply is several of them: what the model said, thought and called.
+    fn of_items(body: &Body<'_>) -> Result<Self, String> {
+        let mut head = DefaultHasher::new();
+        body.instructions.map(RawValue::get).hash(&mut head);
+        body.tools.map(RawValue::get).hash(&mut head);
+        let text = [serde_json::json!({"role": "user", "content": body.input})];
+        let items = body.input.as_array().map_or(&text[..], Vec::as_slice);
+        let (mut first, mut last, mut index, mut is_models) = (None, String::new(), 0, false);
+        for item in items {
+            let of = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
+            let was_models = std::mem::replace(&mut is_models, false);
+            match (of("type"), of("role")) {
+                ("" | "message", "user") => {
+                    let said = words(&item["content"]);
+                    last.push_str(&said);
+                    first.get_or_insert(said);
+                }
+                ("" | "message", "system" | "developer") => words(&item["content"]).hash(&mut head),
+                ("function_call_output" | "custom_tool_call_output", _) => last.push_str(&words(&item["output"])),
+                ("" | "message", "assistant") | ("reasoning" | "function_call" | "custom_tool_call", _) => {
+                    is_models = true;
+                    index += usize::from(!was_models);
+                    last.clear();
+                }
+                (kind, role) => return Err(format!("input: there is no item `{kind}` of `{role}`")),
+            }
+        }
+        let goes_on_from = body.previous_response_id.clone();
+        let first = first.or_else(|| goes_on_from.is_some().then(String::new));
+        let first = first.ok_or("input: at least one message of the user's is needed")?;
+        Ok(Self {
+            model: body.model.clone(),
+            streamed: body.stream,
+            first,
+            last,
+            index,
+            head: head.finish(),
+            goes_on_from,
+        })
     }
 }
 

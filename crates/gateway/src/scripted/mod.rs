@@ -1,10 +1,11 @@
-//! A model provider that plays a script: the boring second implementation of a provider, in both dialects, streamed and not.
+//! A model provider that plays a script: the boring second implementation of a provider, in all protocols, streamed and not.
 //!
-//! It keeps no conversation: which reply comes next is told by the number of the model's messages in the request. A run that
+//! It keeps no conversation (but which one a response belongs to, as `OpenAI` does): which reply comes next is told by the number of the model's messages in the request. A run that
 //! is cut off and goes on gets the replies it would have had.
 
 mod ask;
 mod log;
+mod responses;
 mod serve;
 mod wire;
 

@@ -24,9 +24,10 @@ use tokio::{net::TcpListener, task::JoinSet};
 use super::{
     End, Log, Record, Reply, ReplyFault, ReplyUsage, Script,
     ask::{Ask, hash, open_end},
+    responses::{self, response_id},
     wire::Playing,
 };
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Protocol};
 
 type Response = hyper::Response<UnsyncBoxBody<Bytes, io::Error>>;
 
@@ -70,6 +71,8 @@ struct Past {
     requests: HashMap<u64, (usize, u64)>,
     /// Faults given, by conversation and reply.
     faults: HashMap<(u64, usize), u32>,
+    /// By their names, responses that can be gone on from: what their conversation began with, and how many replies it has.
+    responses: HashMap<String, (String, usize)>,
 }
 
 /// A record that writes itself when its answer is over, however that comes about.
@@ -110,10 +113,13 @@ enum Step {
 impl Stage {
     async fn answer(&self, request: Request<Incoming>) -> io::Result<Response> {
         let path = request.uri().path();
-        let dialect = match path.strip_prefix("/v1").unwrap_or(path) {
-            "/messages" => Dialect::Anthropic,
-            "/chat/completions" => Dialect::OpenAi,
-            "/messages/count_tokens" => return Ok(document(StatusCode::OK, r#"{"input_tokens":1}"#.into())),
+        let protocol = match path.strip_prefix("/v1").unwrap_or(path) {
+            "/messages" => Protocol::Messages,
+            "/chat/completions" => Protocol::ChatCompletions,
+            "/responses" => Protocol::Responses,
+            "/messages/count_tokens" | "/responses/input_tokens" => {
+                return Ok(document(StatusCode::OK, r#"{"input_tokens":1}"#.into()));
+            }
             "/models" => return Ok(document(StatusCode::OK, r#"{"object":"list","data":[]}"#.into())),
             other => {
                 let message = format!("the scripted provider has no {other}");
@@ -123,7 +129,8 @@ impl Stage {
         };
         let key = key(request.headers());
         let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
-        let ask = match Ask::read(dialect, &body) {
+        let dialect = protocol.dialect();
+        let ask = match Ask::read(protocol, &body).and_then(|ask| self.recall(ask)) {
             Ok(ask) => ask,
             Err(why) => {
                 let body = dialect.error_body("invalid_request_error", &why);
@@ -139,11 +146,15 @@ impl Stage {
         if let latency @ 1.. = reply.latency_ms.unwrap_or(self.script.latency_ms) {
             tokio::time::sleep(Duration::from_millis(latency)).await;
         }
+        let number = hash((&ask.first, ask.index));
+        if protocol == Protocol::Responses {
+            self.past().responses.insert(response_id(number), (ask.first.clone(), ask.index + 1));
+        }
         let playing = Playing {
-            dialect,
+            protocol,
             model: &ask.model,
             reply,
-            number: hash((&ask.first, ask.index)),
+            number,
             usage: Some(reply.usage.unwrap_or_else(|| made_up(reply, body.len()))),
             break_arguments: false,
         };
@@ -151,6 +162,17 @@ impl Stage {
             Some(fault) => misplay(playing, fault, ask.streamed, entry).await,
             None => Ok(play(&playing, ask.streamed, entry)),
         }
+    }
+
+    /// Puts before a request what it goes on from.
+    fn recall(&self, mut ask: Ask) -> Result<Ask, String> {
+        if let Some(id) = &ask.goes_on_from {
+            let past = self.past();
+            let (first, index) = past.responses.get(id).ok_or_else(|| format!("there is no response `{id}`"))?;
+            ask.first.clone_from(first);
+            ask.index += index;
+        }
+        Ok(ask)
     }
 
     fn past(&self) -> std::sync::MutexGuard<'_, Past> {
@@ -251,7 +273,8 @@ async fn misplay(
     streamed: bool,
     mut entry: Entry,
 ) -> io::Result<Response> {
-    let dialect = playing.dialect;
+    let protocol = playing.protocol;
+    let dialect = protocol.dialect();
     let usage = playing.usage;
     let half = |playing: &Playing<'_>| {
         let events = playing.events();
@@ -270,7 +293,10 @@ async fn misplay(
         ReplyFault::Silent => std::future::pending().await,
         ReplyFault::Drop => return Err(io::Error::other("the script ends the connection here")),
         ReplyFault::ErrorEvent => {
-            let error = dialect.error_body("overloaded_error", "Overloaded");
+            let error = match protocol {
+                Protocol::Responses => responses::error_event("server_error", "Overloaded"),
+                Protocol::Messages | Protocol::ChatCompletions => dialect.error_body("overloaded_error", "Overloaded"),
+            };
             let mut body = half(&playing).into_bytes();
             body.extend_from_slice(b"event: error\ndata: ");
             body.extend_from_slice(&error);
@@ -317,7 +343,7 @@ fn status(entry: Entry, playing: &Playing<'_>, status: StatusCode, kind: &str) -
         "" => "the script wants it so",
         text => text,
     };
-    let mut response = refuse(entry, playing.dialect, status, (kind, message));
+    let mut response = refuse(entry, playing.protocol.dialect(), status, (kind, message));
     if let Some(pause) = playing.reply.retry_after.and_then(|pause| pause.to_string().parse().ok()) {
         response.headers_mut().insert(header::RETRY_AFTER, pause);
     }

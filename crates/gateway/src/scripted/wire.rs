@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{Reply, ReplyStop, ReplyUsage};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Protocol};
 
 /// How much of a text comes in one event.
 const PIECE_CHARS: usize = 120;
 
 /// A reply to send.
 pub(super) struct Playing<'a> {
-    pub dialect: Dialect,
+    pub protocol: Protocol,
     pub model: &'a str,
     pub reply: &'a Reply,
     /// Tells this reply's ids from others'.
@@ -21,13 +21,13 @@ pub(super) struct Playing<'a> {
 }
 
 impl Playing<'_> {
-    fn arguments(&self, arguments: &Value) -> String {
+    pub(super) fn arguments(&self, arguments: &Value) -> String {
         let text = arguments.to_string();
         if self.break_arguments { format!("{},,", &text[..text.len() - 1]) } else { text }
     }
 
     fn stop(&self) -> &'static str {
-        match (self.dialect, self.reply.stop, self.reply.tools.is_empty()) {
+        match (self.protocol.dialect(), self.reply.stop, self.reply.tools.is_empty()) {
             (Dialect::Anthropic, Some(ReplyStop::Length), _) => "max_tokens",
             (Dialect::Anthropic, Some(ReplyStop::Refused), _) => "refusal",
             (Dialect::Anthropic, None, true) => "end_turn",
@@ -41,22 +41,24 @@ impl Playing<'_> {
 
     /// The events of a stream, each with its blank line.
     pub fn events(&self) -> Vec<String> {
-        match self.dialect {
-            Dialect::Anthropic => self.anthropic_events(),
-            Dialect::OpenAi => self.openai_events(),
+        match self.protocol {
+            Protocol::Messages => self.anthropic_events(),
+            Protocol::ChatCompletions => self.openai_events(),
+            Protocol::Responses => self.responses_events(),
         }
     }
 
     /// The reply in one piece.
     pub fn document(&self) -> Value {
-        match self.dialect {
-            Dialect::Anthropic => self.anthropic_document(),
-            Dialect::OpenAi => self.openai_document(),
+        match self.protocol {
+            Protocol::Messages => self.anthropic_document(),
+            Protocol::ChatCompletions => self.openai_document(),
+            Protocol::Responses => self.responses_document(),
         }
     }
 
-    fn tool_id(&self, at: usize) -> String {
-        let prefix = match self.dialect {
+    pub(super) fn tool_id(&self, at: usize) -> String {
+        let prefix = match self.protocol.dialect() {
             Dialect::Anthropic => "toolu",
             Dialect::OpenAi => "call",
         };
@@ -214,7 +216,7 @@ impl Playing<'_> {
     }
 }
 
-fn pieces(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let end = rest.char_indices().nth(PIECE_CHARS).map_or(rest.len(), |(at, _)| at);

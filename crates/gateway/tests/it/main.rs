@@ -8,5 +8,6 @@ mod ledger;
 mod names;
 mod proxy;
 mod replies;
+mod responses;
 mod scripted;
 mod stage;

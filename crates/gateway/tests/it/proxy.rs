@@ -20,11 +20,11 @@ fn path(dialect: Dialect) -> &'static str {
     }
 }
 
-fn client() -> Client {
+pub fn client() -> Client {
     Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
 }
 
-async fn post(endpoint: &Endpoint, path: &str, body: &Value) -> Response {
+pub async fn post(endpoint: &Endpoint, path: &str, body: &Value) -> Response {
     let request = client().post(format!("{}{path}", endpoint.url)).bearer_auth(&endpoint.token);
     request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap()
 }
@@ -253,7 +253,7 @@ async fn what_costs_nothing_is_not_reserved_and_what_is_not_there_is_said() {
     assert_eq!(count.json::<Value>().await.unwrap()["input_tokens"], 1);
     let models = client().get(format!("{}/v1/models", endpoint.url)).bearer_auth(&endpoint.token);
     assert_eq!(models.send().await.unwrap().status(), 200);
-    let missing = post(&endpoint, "/v1/responses", &body(false)).await;
+    let missing = post(&endpoint, "/v1/responses/compact", &body(false)).await;
     assert_eq!(missing.status(), 404);
     for path in ["/v1/models/%2e%2e/files", "/v1/models/x/../../files", "/v1/files"] {
         assert_eq!(get_raw(&endpoint, path).await, 404, "{path}");

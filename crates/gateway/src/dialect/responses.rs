@@ -1,0 +1,110 @@
+//! `OpenAI` Responses: `POST /v1/responses`, as far as one must understand it whose clients speak it.
+
+use serde::Deserialize;
+
+use crate::prices::Counted;
+
+/// The events that end a stream, each with the whole response.
+const LAST: [&str; 3] = ["response.completed", "response.incomplete", "response.failed"];
+
+/// A whole answer, or an event of a stream that holds one.
+#[derive(Deserialize)]
+struct Holder {
+    response: Option<Response>,
+    id: Option<String>,
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    id: Option<String>,
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    input_tokens: u64,
+    /// Reasoning included.
+    output_tokens: u64,
+    input_tokens_details: Option<InputDetails>,
+}
+
+#[derive(Default, Deserialize)]
+struct InputDetails {
+    cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
+}
+
+fn response(json: &str) -> Option<Response> {
+    let Holder { response, id, usage } = serde_json::from_str(json).ok()?;
+    Some(response.unwrap_or(Response { id, usage }))
+}
+
+pub(super) fn count(json: &str, counted: &mut Counted) -> bool {
+    let Some(usage) = response(json).and_then(|response| response.usage) else { return false };
+    let details = usage.input_tokens_details.unwrap_or_default();
+    let cache_read = details.cached_tokens.unwrap_or(0);
+    let cache_write = details.cache_write_tokens.unwrap_or(0);
+    let usage = domain::budget::Usage {
+        input: usage.input_tokens.saturating_sub(cache_read).saturating_sub(cache_write),
+        cache_read,
+        cache_write,
+        output: usage.output_tokens,
+    };
+    *counted = Counted { usage, kept_an_hour: 0 };
+    true
+}
+
+pub(super) fn ends(data: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        r#type: &'a str,
+    }
+    // The first look spares the reading of thousands of small events; the second tells the type from what a client put in.
+    LAST.iter().any(|last| data.contains(last))
+        && serde_json::from_str::<Event<'_>>(data).is_ok_and(|event| LAST.contains(&event.r#type))
+}
+
+/// The name under which the provider keeps a response, so that the next request can go on from it.
+pub(crate) fn id(json: &str) -> Option<String> {
+    response(json)?.id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USAGE: &str = r#"{"input_tokens":2006,"input_tokens_details":{"cached_tokens":1920},"output_tokens":300,"output_tokens_details":{"reasoning_tokens":128},"total_tokens":2306}"#;
+
+    #[test]
+    fn usage_and_name_are_read_from_a_document_and_from_the_last_event() {
+        let expected = domain::budget::Usage { input: 86, cache_read: 1920, cache_write: 0, output: 300 };
+        for json in [
+            format!(r#"{{"id":"resp_1","object":"response","usage":{USAGE},"metadata":{{"usage":"x"}}}}"#),
+            format!(
+                r#"{{"type":"response.completed","sequence_number":9,"response":{{"id":"resp_1","usage":{USAGE}}}}}"#
+            ),
+        ] {
+            let mut counted = Counted::default();
+            assert!(count(&json, &mut counted), "{json}");
+            assert_eq!((counted.usage, id(&json).as_deref()), (expected, Some("resp_1")));
+        }
+        for json in [r#"{"type":"response.created","response":{"id":"resp_1","usage":null}}"#, "[DONE]", "{"] {
+            assert!(!count(json, &mut Counted::default()), "{json}");
+        }
+    }
+
+    #[test]
+    fn only_the_type_of_an_event_ends_a_stream() {
+        for last in LAST {
+            assert!(ends(&format!(r#"{{"sequence_number":3,"type":"{last}","response":{{}}}}"#)));
+        }
+        for other in [
+            r#"{"type":"response.created","response":{"metadata":{"type":"response.completed"}}}"#,
+            r#"{"type":"response.output_text.delta","delta":"\"type\":\"response.completed\""}"#,
+            r#"{"type":"error","message":"response.failed"}"#,
+        ] {
+            assert!(!ends(other), "{other}");
+        }
+    }
+}
