@@ -80,6 +80,14 @@ pub fn probe(sandboxes: &Sandboxes) -> Probe {
     } else {
         open("processor", format!("not shared out: {}", lend_groups()))
     });
+    walls.push(if bounded(groups::PROCESSOR_TIME) {
+        wall("processor time", "limited for a sandbox that is given a limit (control group)")
+    } else {
+        open(
+            "processor time",
+            "cannot be limited: needs a control group, and a kernel with CFS bandwidth control".to_owned(),
+        )
+    });
     walls.push(match &layered {
         Ok(()) => wall("layers", "a workspace shares the files of its base until it changes them (overlayfs)"),
         Err(_) if confined.is_err() => wall("layers", ""),
@@ -152,7 +160,8 @@ async fn run(sandboxes: &Sandboxes, directory: &Path, root: Tree, script: &str) 
         env: Vec::new(),
         network: Network::Own(Vec::new()),
         redactor: Arc::default(),
-        limits: Limits::default(),
+        // Whether it can be given is found out by giving it.
+        limits: Limits { processor_percent: Some(100), ..Limits::default() },
         lock: directory.join("lock"),
         spill: directory.join("spill"),
         confinement: Confinement::Confined,

@@ -67,8 +67,8 @@ struct Known {
     watch: Watch,
     /// What was held, and the room there was, when the files were last counted.
     counted: Option<(u64, Room)>,
-    /// What may be held now: the quota, or a little more than what was held once commands were ended for it. `None`: that is not
-    /// counted yet.
+    /// What may be held now: the quota, or, where the newest command began with more, a little more than that. `None`: that is
+    /// not counted yet.
     allowed: Option<u64>,
 }
 
@@ -97,13 +97,24 @@ impl Quota {
         Some(Arc::new(quota))
     }
 
-    /// For a command that is about to run. Must be called within a tokio runtime.
-    pub fn notice(self: &Arc<Self>) -> Notice {
+    /// For a command that is about to run. Takes no time, unless more than the quota was held: from what this one begins with is
+    /// counted first, as it may remove some of it, or its forerunner has.
+    pub async fn notice(self: &Arc<Self>) -> Notice {
         let receiver = self.notice.subscribe();
-        let mut known = self.known();
-        if known.watch == Watch::Off {
-            known.watch = Watch::Kept;
-            tokio::spawn(self.clone().keep_watch());
+        let beyond = {
+            let mut known = self.known();
+            if known.watch == Watch::Off {
+                known.watch = Watch::Kept;
+                tokio::spawn(self.clone().keep_watch());
+            }
+            let beyond = known.allowed != Some(self.bytes);
+            if beyond {
+                known.allowed = None;
+            }
+            beyond
+        };
+        if beyond && let Some(room) = Room::of(&self.sides[0]) {
+            self.count(room, u64::MAX).await;
         }
         Notice(Some(receiver))
     }

@@ -41,7 +41,7 @@ use crate::{
     order::{Command, KeeperSpec},
     probe,
     process::{Keeping, Process, Terms},
-    quota::Quota,
+    quota::{Notice, Quota},
     running::Running,
     sandboxes::Zygote,
     sys,
@@ -260,6 +260,10 @@ impl Sandbox {
         let command = wire::memory_file(&self.command(exec)?.encode()).map_err(refuse)?;
         let (control, theirs) = wire::pair().map_err(refuse)?;
         let fds: Vec<BorrowedFd<'_>> = [theirs.as_fd(), command.as_fd()].iter().chain(standard).copied().collect();
+        let quota = match &self.quota {
+            Some(quota) => quota.notice().await,
+            None => Notice::default(),
+        };
         let mut keeper = self.keeper().await?;
         if keeper.link.send(&request.encode(), &fds).await.is_err() {
             // Somebody killed the keeper (the machine was out of memory, say): its sandbox is gone with it, and is made anew.
@@ -267,11 +271,7 @@ impl Sandbox {
             keeper = self.keeper().await?;
             keeper.link.send(&request.encode(), &fds).await.map_err(refuse)?;
         }
-        let terms = Terms {
-            deadline,
-            quota: self.quota.as_ref().map(Quota::notice).unwrap_or_default(),
-            memory: keeper.group.as_ref().and_then(Memory::watch),
-        };
+        let terms = Terms { deadline, quota, memory: keeper.group.as_ref().and_then(Memory::watch) };
         drop((theirs, command));
         let init = Link::new(control).map_err(refuse)?;
         match init.receive().await {

@@ -35,8 +35,10 @@ async fn a_memory_bomb_ends_and_harms_nobody_else() {
         let mut witness = neighbour.spawn(sh("until test -e go; do sleep 0.01; done; echo unharmed")).await.unwrap();
         let (exit, printed) = run(&*sandbox, exec(&["/usr/bin/env", "python3", "-c", BOMB])).await;
         assert_eq!(exit, Exit::Signal(libc::SIGKILL), "{confinement:?} {printed}");
+        let told = "\n[killed for its memory: all that runs in the sandbox may use 0.2 GiB together]\n";
+        assert!(printed.ends_with(told), "{confinement:?} {printed}");
         // The sandbox itself goes on too.
-        assert_eq!(run(&*sandbox, sh("echo again")).await.1, "again\n");
+        assert_eq!(run(&*sandbox, sh("echo again; exit 1")).await.1, "again\n");
         fs::write(other.root().join("go"), "").unwrap();
         assert_eq!(witness.wait(LONG).await, Some(Exit::Code(0)));
         assert_eq!(text(&witness.output()), "unharmed\n");
@@ -58,6 +60,52 @@ async fn many_processes_share_one_limit_of_memory() {
     let (exit, printed) = run(&*sandbox, sh(script)).await;
     assert_eq!((exit, printed.lines().last()), (Exit::Code(0), Some("done")), "{printed}");
     assert!(printed.matches('1').count() < 10, "{printed}");
+}
+
+#[tokio::test]
+async fn processor_time_is_bounded() {
+    if !stands("processor time") {
+        return;
+    }
+    let (own, zygote) = start(options());
+    for confinement in BOTH {
+        let place = Place::new();
+        let mut spec = place.spec(confinement);
+        spec.limits.processor_percent = Some(20);
+        let sandbox = own.open(spec).await.unwrap();
+        // More processor time than it gets at a stretch, in four processes.
+        let script =
+            "for n in 1 2 3 4; do timeout 10 sh -c 'n=0; while test $n -lt 200000; do n=$((n+1)); done' & done; wait";
+        assert_eq!(run(&*sandbox, sh(script)).await.0, Exit::Code(0));
+        let stats: Vec<String> = groups(zygote)
+            .into_iter()
+            .flat_map(|group| fs::read_dir(group).unwrap().flatten())
+            .filter_map(|entry| fs::read_to_string(entry.path().join("cpu.stat")).ok())
+            .collect();
+        let throttled = |stat: &String| {
+            stat.lines().any(|line| line.strip_prefix("nr_throttled ").is_some_and(|number| number != "0"))
+        };
+        assert!(stats.iter().any(throttled), "{confinement:?} {stats:?}");
+        sandbox.kill().await;
+    }
+}
+
+#[tokio::test]
+async fn who_uses_up_descriptors_harms_nobody_else() {
+    for confinement in BOTH {
+        let (place, other) = (Place::new(), Place::new());
+        let mut spec = place.spec(confinement);
+        spec.limits.open_files = Some(100);
+        let sandbox = sandboxes().open(spec).await.unwrap();
+        let code = "import os, signal\nheld = []\ntry:\n while True: held.append(os.open('/dev/null', 0))\n\
+                    except OSError as error: print(error, flush=True)\nsignal.pause()";
+        let mut hog = sandbox.spawn(exec(&["/usr/bin/env", "python3", "-c", code])).await.unwrap();
+        printed(&*hog, "Too many open files").await;
+        assert_eq!(run(&*sandbox, sh("cat < /dev/null; echo again")).await.1, "again\n");
+        let neighbour = other.open(confinement).await;
+        assert_eq!(run(&*neighbour, sh("echo unharmed")).await.1, "unharmed\n");
+        hog.kill().await;
+    }
 }
 
 #[tokio::test]
