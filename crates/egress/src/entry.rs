@@ -47,6 +47,11 @@ impl Name {
         Ok(Self(text.to_ascii_lowercase()))
     }
 
+    /// Whether `text` is this name.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        Self::parse(text).is_ok_and(|name| name == *self)
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

@@ -8,6 +8,8 @@ pub(crate) enum Opening {
     NotTls,
     /// TLS to the server of this name, as it was written.
     Named(String),
+    /// The same, but with an encrypted hello beside it, which may name another server, or be noise: only the server can tell.
+    Veiled(String),
     /// TLS, but not to be let through: why, in one clause.
     Unfit(&'static str),
 }
@@ -80,19 +82,23 @@ fn hello(message: &[u8]) -> Option<Opening> {
     if usize::from(length) != rest.0.len() {
         return None;
     }
-    let mut name = None;
+    let (mut name, mut veiled) = (None, false);
     while !rest.0.is_empty() {
         let kind = rest.pair()?;
         let length = rest.pair()?;
         let content = rest.take(usize::from(length))?;
         match kind {
-            ENCRYPTED_CLIENT_HELLO => return Some(Opening::Unfit("its TLS hides the server's name (encrypted hello)")),
+            ENCRYPTED_CLIENT_HELLO => veiled = true,
             SERVER_NAME if name.is_some() => return None,
             SERVER_NAME => name = Some(server_name(content)?),
             _ => {}
         }
     }
-    Some(name.map_or(Opening::Unfit("its TLS names no server"), Opening::Named))
+    Some(match name {
+        None => Opening::Unfit("its TLS names no server"),
+        Some(name) if veiled => Opening::Veiled(name),
+        Some(name) => Opening::Named(name),
+    })
 }
 
 /// A list of exactly one name (RFC 6066, 3).
@@ -168,7 +174,8 @@ mod tests {
         let unfit = |bytes: &[u8]| matches!(read(bytes), Opening::Unfit(_));
         assert!(unfit(&records(&[], 9000)), "no name");
         assert!(unfit(&records(&[names(b"a.example"), names(b"b.example")], 9000)), "two names");
-        assert!(unfit(&records(&[names(b"a.example"), extension(0xfe0d, &[0])], 9000)), "an encrypted hello");
+        let veiled = records(&[names(b"a.example"), extension(0xfe0d, &[0])], 9000);
+        assert_eq!(read(&veiled), Opening::Veiled("a.example".to_owned()));
         let two = [0, 0, 1, b'a', 0, 0, 1, b'b'];
         assert!(unfit(&records(&[extension(0, &[&[0, 8][..], &two].concat())], 9000)), "two names in one list");
         let mut trailing = records(&[names(b"a.example")], 9000);

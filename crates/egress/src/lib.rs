@@ -11,7 +11,8 @@
 //! to an address that [`address`] has looked at, [`exchange`] carries one request and its answer.
 //!
 //! What it cannot see: inside a tunnel that it does not end, a client may name another host to the same server (domain
-//! fronting). Hosts that are stamped or opened for fetching only have their TLS ended here, so there it is seen.
+//! fronting). Hosts that are stamped or opened for fetching only have their TLS ended here, so there it is seen. And whatever
+//! can be asked for can carry something out in its own name: a path, or a name below `*.host`.
 #![forbid(unsafe_code)]
 
 mod address;
@@ -29,6 +30,7 @@ mod reach;
 mod redacted;
 mod roots;
 mod tunnel;
+mod variables;
 mod watched;
 
 pub use proxy::{Limits, Options, Proxy};

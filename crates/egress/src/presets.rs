@@ -1,10 +1,12 @@
 //! Names for the hosts that package clients need.
 
-/// Each with the entries it stands for. Forges and what serves files of theirs are for fetching only.
+/// Each with the entries it stands for. Where one host also takes what anybody sends (forges, registries that are published to
+/// where they are read from), it is for fetching only. Maven's are not: Java believes no authority of ours, and they take
+/// nothing from strangers but Gradle's plugins.
 pub(crate) const PRESETS: &[(&str, &[&str])] = &[
     ("alpine", &["dl-cdn.alpinelinux.org fetch"]),
     ("conda", &["conda.anaconda.org fetch", "repo.anaconda.com fetch"]),
-    ("crates", &["crates.io", "index.crates.io", "static.crates.io"]),
+    ("crates", &["crates.io fetch", "index.crates.io", "static.crates.io"]),
     ("debian", &["deb.debian.org fetch", "security.debian.org fetch"]),
     (
         "docker",
@@ -40,11 +42,11 @@ pub(crate) const PRESETS: &[(&str, &[&str])] = &[
         ],
     ),
     ("node", &["nodejs.org"]),
-    ("npm", &["registry.npmjs.org", "registry.yarnpkg.com", "repo.yarnpkg.com"]),
+    ("npm", &["registry.npmjs.org fetch", "registry.yarnpkg.com fetch", "repo.yarnpkg.com"]),
     ("nuget", &["api.nuget.org", "www.nuget.org fetch"]),
-    ("packagist", &["packagist.org", "repo.packagist.org"]),
+    ("packagist", &["packagist.org fetch", "repo.packagist.org"]),
     ("pypi", &["pypi.org", "files.pythonhosted.org"]),
-    ("rubygems", &["rubygems.org", "index.rubygems.org"]),
+    ("rubygems", &["rubygems.org fetch", "index.rubygems.org"]),
     ("rustup", &["static.rust-lang.org"]),
     ("ubuntu", &["archive.ubuntu.com fetch", "security.ubuntu.com fetch", "ports.ubuntu.com fetch"]),
 ];

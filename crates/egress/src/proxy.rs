@@ -14,7 +14,7 @@ use std::{
 
 use domain::{
     Fault,
-    ports::egress::{Egress, Gate, PROXY_PORT, Pass},
+    ports::egress::{Egress, Gate, Pass},
 };
 use tokio::sync::Semaphore;
 
@@ -26,6 +26,7 @@ use crate::{
     presets::PRESETS,
     reach::{Reach, Resolver, System},
     roots::{Roots, Trust},
+    variables,
 };
 
 /// How the proxy is set up.
@@ -174,7 +175,7 @@ impl Egress for Proxy {
             true => self.ends().map(|(ends, bundle)| (Some(ends), Some(bundle)))?,
             false => (None, None),
         };
-        let env = environment(bundle.as_deref());
+        let env = variables::of(bundle.as_deref());
         let readable = bundle.iter().cloned().collect();
         let guard = Guard {
             policy: Arc::new(policy),
@@ -186,52 +187,6 @@ impl Egress for Proxy {
         };
         Ok(Gate { door: Arc::new(Door::new(guard, bundle)), env, readable })
     }
-}
-
-/// Variables by which programs find the proxy.
-const PROXY_VARIABLES: [&str; 8] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "YARN_HTTP_PROXY",
-    "YARN_HTTPS_PROXY",
-];
-
-/// Variables by which programs find the authorities that they believe.
-const CERTIFICATE_VARIABLES: [&str; 16] = [
-    "SSL_CERT_FILE",
-    "NODE_EXTRA_CA_CERTS",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
-    "CARGO_HTTP_CAINFO",
-    "PIP_CERT",
-    "AWS_CA_BUNDLE",
-    "BUNDLE_SSL_CA_CERT",
-    "COMPOSER_CAFILE",
-    "DENO_CERT",
-    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
-    "HEX_CACERTS_PATH",
-    "NIX_SSL_CERT_FILE",
-    "YARN_HTTPS_CA_FILE_PATH",
-    "npm_config_cafile",
-];
-
-fn environment(bundle: Option<&Path>) -> Vec<(String, String)> {
-    let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
-    let none = "localhost,127.0.0.1,::1";
-    let mut env: Vec<_> = PROXY_VARIABLES.iter().map(|name| ((*name).to_owned(), proxy.clone())).collect();
-    env.extend(["NO_PROXY", "no_proxy"].map(|name| (name.to_owned(), none.to_owned())));
-    // Node's own `fetch` reads the variables above only if it is told to.
-    env.push(("NODE_USE_ENV_PROXY".to_owned(), "1".to_owned()));
-    if let Some(bundle) = bundle {
-        let bundle = bundle.to_string_lossy();
-        env.extend(CERTIFICATE_VARIABLES.iter().map(|name| ((*name).to_owned(), bundle.clone().into_owned())));
-    }
-    env
 }
 
 /// Makes the directory, for its owner alone, and removes what earlier gates left in it.

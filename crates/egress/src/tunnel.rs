@@ -55,17 +55,25 @@ impl Tunnel {
             // The client left, or says nothing.
             Ok(Err(_)) | Err(_) => return,
         };
+        let mut entry = None;
         let refused = match opening {
             Opening::Partial => return,
             Opening::Unfit(why) => why.to_owned(),
-            Opening::Named(name) => match (Name::parse(&name), &self.upstream) {
-                (Ok(name), Some(_)) if name == target.name => return self.join(client).await,
-                (Ok(name), None) if name == target.name && self.to.rule.inspects() => {
-                    return self.end_tls(client, guard).await;
-                }
-                (Ok(name), None) if name == target.name => "TLS on the port of plain requests".to_owned(),
-                (Ok(name), _) => format!("its TLS asks for {name}"),
-                (Err(_), _) => "its TLS asks for something that is no name".to_owned(),
+            Opening::Named(name) | Opening::Veiled(name) if !target.name.is(&name) => match Name::parse(&name) {
+                Ok(name) => format!("its TLS asks for {name}"),
+                Err(_) => "its TLS asks for something that is no name".to_owned(),
+            },
+            // What is veiled is of no use where TLS is ended here.
+            Opening::Named(_) | Opening::Veiled(_) if self.to.rule.inspects() => {
+                return self.end_tls(client, guard).await;
+            }
+            Opening::Veiled(_) => {
+                entry = Some(format!("{} fetch", target.entry()));
+                "its TLS has an encrypted hello, which may name another host".to_owned()
+            }
+            Opening::Named(_) => match &self.upstream {
+                Some(_) => return self.join(client).await,
+                None => "TLS on the port of plain requests".to_owned(),
             },
             Opening::NotTls => match &self.upstream {
                 _ if target.port == 443 || !self.to.rule.stamps.is_empty() => "not TLS".to_owned(),
@@ -73,7 +81,7 @@ impl Tunnel {
                 None => return self.look_into(client, guard, Wire::Plain).await,
             },
         };
-        drop(guard.refuse(target.name.as_str(), target.port, refused, None));
+        drop(guard.refuse(target.name.as_str(), target.port, refused, entry));
         // A client that is gone needs no answer.
         let _ = client.write_all(&UNRECOGNIZED_NAME).await;
         let _ = client.shutdown().await;
@@ -137,9 +145,7 @@ fn fits(guard: &Guard, request: &Request<Incoming>, to: &Destination) -> Result<
     }
     for named in host.into_iter().chain(request.uri().authority().map(|authority| authority.as_str())) {
         let (name, port) = named.rsplit_once(':').unwrap_or((named, ""));
-        let same = Name::parse(name).is_ok_and(|name| name == to.target.name)
-            && (port.is_empty() || port.parse() == Ok(to.target.port));
-        if !same {
+        if !to.target.name.is(name) || !(port.is_empty() || port.parse() == Ok(to.target.port)) {
             let why = "a request in its tunnel is for another host";
             return Err(Box::new(guard.refuse(to.target.name.as_str(), to.target.port, why, None)));
         }

@@ -4,6 +4,7 @@
 mod clients;
 mod fetching;
 mod life;
+mod measure;
 mod names;
 mod plain;
 mod smuggling;

@@ -1,6 +1,11 @@
 //! Plain requests.
 
-use crate::stage::{Stage, text};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use crate::stage::{Stage, head, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_allowed_host_is_reached_under_its_own_name() {
@@ -49,6 +54,30 @@ async fn one_connection_carries_many_requests_to_many_hosts() {
     // The second request went over the line of the first.
     assert_eq!(stage.names.asked("one.site.test"), 2);
     assert_eq!(stage.names.asked("three.example"), 0, "a name that is not allowed is never looked up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_the_server_closed_is_opened_again() {
+    let stage = Stage::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    stage.names.set("hasty.site.test", &[&[listener.local_addr().unwrap()]]);
+    // It promises to keep the line, and closes it.
+    let server = tokio::spawn(async move {
+        for _ in 0..20 {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            head(&mut socket).await;
+            socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        }
+    });
+    let gate = stage.gate(&["hasty.site.test"], &[]);
+    let mut client = gate.dial().await;
+    for _ in 0..20 {
+        client.write_all(b"GET http://hasty.site.test/ HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let told = head(&mut client).await;
+        assert!(told.starts_with("HTTP/1.1 200"), "{told}");
+        client.read_exact(&mut [0; 2]).await.unwrap();
+    }
+    server.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

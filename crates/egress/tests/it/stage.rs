@@ -305,8 +305,12 @@ impl Opened {
 
     /// Believes what the gate's own file says is to be believed.
     pub fn trusting(&self) -> ClientConfig {
+        client(self.roots())
+    }
+
+    pub fn roots(&self) -> RootCertStore {
         let bundle = &self.gate.readable[0];
-        client(CertificateDer::pem_file_iter(bundle).unwrap().map(Result::unwrap))
+        store(CertificateDer::pem_file_iter(bundle).unwrap().map(Result::unwrap))
     }
 
     /// The gate's variables, with the port that it is served on here.
@@ -326,13 +330,21 @@ pub fn serve_on_loopback(door: &dyn Door) -> SocketAddr {
 impl World {
     /// Believes the world's authority only.
     pub fn trusting(&self) -> ClientConfig {
-        client([self.certificate.clone()])
+        client(self.roots())
+    }
+
+    pub fn roots(&self) -> RootCertStore {
+        store([self.certificate.clone()])
     }
 }
 
-fn client(authorities: impl IntoIterator<Item = CertificateDer<'static>>) -> ClientConfig {
+fn store(authorities: impl IntoIterator<Item = CertificateDer<'static>>) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(authorities);
+    roots
+}
+
+fn client(roots: RootCertStore) -> ClientConfig {
     ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()

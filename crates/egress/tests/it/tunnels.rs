@@ -1,5 +1,12 @@
 //! Tunnels, and what may be in them.
 
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::{EchGreaseConfig, EchMode},
+    crypto::{aws_lc_rs, hpke::Hpke as _},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -45,6 +52,35 @@ async fn tls_to_another_host_ends() {
         assert_eq!(stage.last_refusal(), "files.site.test:443 not TLS");
     }
     assert_eq!(server.seen().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_hello_is_taken_only_where_tls_is_ended() {
+    let stage = Stage::new();
+    let server = stage.secure("files.site.test", |_, _| text("hello")).await;
+    let passing = stage.gate(&["files.site.test"], &[]);
+    let error = passing.secured("files.site.test:443", "files.site.test", &veiled(&stage.world.roots())).await;
+    assert!(error.unwrap_err().to_string().contains("UnrecognisedName"));
+    let (told, entry) = stage.refusals().pop().unwrap();
+    assert!(told.contains("an encrypted hello"), "{told}");
+    let ending = stage.gate(&[&entry.unwrap()], &[]);
+    let mut client = ending.secured("files.site.test:443", "files.site.test", &veiled(&ending.roots())).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: files.site.test\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut told = String::new();
+    let _ = client.read_to_string(&mut told).await;
+    assert!(told.contains("hello"), "{told}");
+    assert_eq!(server.seen().len(), 1);
+}
+
+/// A client that sends an encrypted hello, as browsers do whether or not they have anything to hide.
+fn veiled(roots: &RootCertStore) -> ClientConfig {
+    let suite = aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_128;
+    let (key, _) = suite.generate_key_pair().unwrap();
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_ech(EchMode::Grease(EchGreaseConfig::new(suite, key)))
+        .unwrap()
+        .with_root_certificates(roots.clone())
+        .with_no_client_auth()
 }
 
 #[tokio::test(flavor = "multi_thread")]
