@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat},
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Statx, StatxFlags, fstat, openat, statx},
     io::Errno,
 };
 
@@ -79,12 +79,12 @@ impl Sum {
             }
             // What is gone meanwhile holds nothing.
             let Ok(directory) = level.fd() else { continue };
-            let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let Ok(stat) = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) else { continue };
             self.add(&stat);
             if self.is_enough() {
                 return;
             }
-            if !FileType::from_raw_mode(stat.st_mode).is_dir() {
+            if !is_directory(&stat) {
                 continue;
             }
             let Some(below) = list(directory, name) else { continue };
@@ -99,11 +99,15 @@ impl Sum {
         }
     }
 
-    fn add(&mut self, stat: &Stat) {
-        let names = if FileType::from_raw_mode(stat.st_mode).is_dir() { 1 } else { u64::from(stat.st_nlink).max(1) };
-        self.bytes = self.bytes.saturating_add(stat.st_blocks.unsigned_abs().saturating_mul(BLOCK) / names);
+    fn add(&mut self, stat: &Statx) {
+        let names = if is_directory(stat) { 1 } else { u64::from(stat.stx_nlink).max(1) };
+        self.bytes = self.bytes.saturating_add(stat.stx_blocks.saturating_mul(BLOCK) / names);
         self.files = self.files.saturating_add(self.bytes_per_file / names);
     }
+}
+
+fn is_directory(stat: &Statx) -> bool {
+    FileType::from_raw_mode(stat.stx_mode.into()).is_dir()
 }
 
 /// Opens a directory to list it. One whose owner, who is the daemon's user too, has denied that to himself is opened all the same.
