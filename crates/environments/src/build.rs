@@ -250,7 +250,8 @@ fn emptied(caches: &[String]) -> String {
 
 fn minutes(time: Duration) -> String {
     match time.as_secs() {
-        seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        seconds if seconds > 0 && seconds % 60 == 0 => format!("{} min", seconds / 60),
+        0 => format!("{} ms", time.as_millis()),
         seconds => format!("{seconds} s"),
     }
 }

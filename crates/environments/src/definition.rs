@@ -155,3 +155,6 @@ pub(crate) fn told(source: &Source) -> String {
         Source::Detected(what) => format!("detected: {}", what.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,28 @@ pub(crate) type Arrival = Shared<BoxFuture<'static, Done>>;
 #[derive(Clone)]
 struct Flight {
     done: Arrival,
-    listeners: Arc<Mutex<Vec<Told>>>,
+    audience: Arc<Mutex<Audience>>,
+}
+
+/// Whom a build is told, and what was told last: who comes later hears that at once.
+#[derive(Default)]
+struct Audience {
+    all: Vec<Told>,
+    last: Option<String>,
+}
+
+impl Audience {
+    fn joins(&mut self, told: Told) {
+        if let Some(last) = &self.last {
+            told(last);
+        }
+        self.all.push(told);
+    }
+
+    fn hears(&mut self, line: &str) {
+        self.last = Some(line.to_owned());
+        self.all.iter().for_each(|told| told(line));
+    }
 }
 
 #[derive(Debug)]
@@ -57,7 +78,7 @@ impl Flights {
         let mut under_way = lock(&self.under_way);
         let flight = match under_way.get(&name) {
             Some(flight) => {
-                lock(&flight.listeners).push(told);
+                lock(&flight.audience).joins(told);
                 flight.clone()
             }
             None => {
@@ -73,9 +94,9 @@ impl Flights {
     where
         F: Future<Output = Done> + Send + 'static,
     {
-        let listeners = Arc::new(Mutex::new(vec![told]));
-        let all = Arc::clone(&listeners);
-        let tell: Told = Arc::new(move |line| lock(&all).clone().iter().for_each(|told| told(line)));
+        let audience = Arc::new(Mutex::new(Audience { all: vec![told], last: None }));
+        let hearing = Arc::clone(&audience);
+        let tell: Told = Arc::new(move |line| lock(&hearing).hears(line));
         let (places, under_way, failed) = (self.places.clone(), self.under_way.clone(), self.failed.clone());
         let (waiting, build) = (Arc::clone(&tell), build(tell));
         let task = tokio::spawn(async move {
@@ -98,7 +119,7 @@ impl Flights {
         let done = tokio::spawn(done);
         let done =
             async move { done.await.unwrap_or_else(|error| Err(Fault::bug(format!("a build broke off: {error}")))) };
-        Flight { done: done.boxed().shared(), listeners }
+        Flight { done: done.boxed().shared(), audience }
     }
 
     /// Why building this layer failed last.

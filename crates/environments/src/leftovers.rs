@@ -144,3 +144,59 @@ impl Sweeper<'_> {
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const SECRET: &str = "s3cret-of-the-registry";
+
+    fn place(directory: &Path) -> Prepared {
+        let below = |name: &str| directory.join(name);
+        for name in ["root/.git", "root/out", "home/.config/gh", "elsewhere"] {
+            fs::create_dir_all(below(name)).unwrap();
+        }
+        Prepared {
+            root: Tree::Directory(below("root")),
+            home: Tree::Directory(below("home")),
+            scratch: below("scratch"),
+            readable: Vec::new(),
+            spill: below("spill"),
+            lock: below("lock"),
+        }
+    }
+
+    #[test]
+    fn every_file_that_holds_a_secret_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = place(directory.path());
+        let write = |path: &str, content: &[u8]| fs::write(directory.path().join(path), content).unwrap();
+        write("root/out/plain", format!("a {SECRET} b").as_bytes());
+        // Over the edge of two pieces.
+        let mut long = vec![b'x'; PIECE - 5];
+        long.extend_from_slice(SECRET.as_bytes());
+        write("root/out/long", &long);
+        write("root/out/harmless", &long[..PIECE]);
+        write(&format!("root/out/{SECRET}"), b"");
+        symlink(SECRET, directory.path().join("root/out/link")).unwrap();
+        write("root/.git/config", SECRET.as_bytes());
+        write("home/.npmrc", format!("_authToken={SECRET}").as_bytes());
+        write("home/.config/gh/hosts.yml", SECRET.as_bytes());
+        write("home/.netrc", b"machine other login me");
+        write("home/notes", SECRET.as_bytes());
+        // Nothing is looked for, nor removed, behind a link.
+        write("elsewhere/.npmrc", SECRET.as_bytes());
+        symlink(directory.path().join("elsewhere"), directory.path().join("home/.docker")).unwrap();
+
+        let mut swept = sweep(&place, &Redactor::new([("TOKEN", SECRET)])).unwrap();
+        swept.found.sort();
+        swept.removed.sort();
+        let named = format!("out/{SECRET}");
+        assert_eq!(swept.found, ["out/link", "out/long", "out/plain", &named, "~/notes"]);
+        assert_eq!(swept.removed, ["~/.config/gh/hosts.yml", "~/.npmrc"]);
+        assert!(!directory.path().join("home/.npmrc").exists() && directory.path().join("home/.netrc").exists());
+        assert!(directory.path().join("elsewhere/.npmrc").exists());
+    }
+}

@@ -1,0 +1,118 @@
+//! Sandboxes as a definition furnishes them.
+
+use std::io::{Read as _, Write as _};
+
+use domain::{
+    FaultClass,
+    environment::Stage,
+    ports::{
+        environments::{Environments as _, Purpose},
+        sandbox::Exit,
+    },
+};
+
+use crate::{
+    registry::HOST,
+    world::{World, fetch, run},
+};
+
+#[tokio::test]
+async fn variables_and_the_network_of_each_purpose() {
+    let text = format!(
+        "[environment]\nnetwork = ['{HOST}']\nvariables = {{ MODE = 'test', LAST = 'first' }}\n[checks]\nnetwork = ['checks.test']"
+    );
+    let world = World::of(&[("overnight.toml", &text)]).await;
+    let (turn, refused) = world.open(None, Purpose::Turn).await;
+    assert!(turn.notes.is_empty());
+    assert!(turn.sandbox.running().is_empty(), "nothing was started");
+    assert_eq!(run(&*turn.sandbox, "echo $MODE $LAST").await.0, "test added\n");
+    assert_eq!(run(&*turn.sandbox, &fetch("x")).await, ("package\n".to_owned(), Exit::Code(0)));
+    let other = fetch("x").replace(HOST, "checks.test");
+    assert_ne!(run(&*turn.sandbox, &other).await.1, Exit::Code(0));
+    {
+        let refused = refused.lock().unwrap();
+        assert_eq!((refused[0].host.as_str(), refused[0].entry.as_deref()), ("checks.test", Some("checks.test")));
+        assert!(refused[0].by.as_ref().unwrap().starts_with("curl --silent"), "{refused:?}");
+    }
+    turn.sandbox.kill().await;
+
+    let (check, _) = world.open(None, Purpose::Check).await;
+    assert_eq!(run(&*check.sandbox, &other).await.1, Exit::Code(0));
+    assert_ne!(run(&*check.sandbox, &fetch("x")).await.1, Exit::Code(0));
+}
+
+#[tokio::test]
+async fn services_are_ready_and_those_that_are_not_are_told() {
+    let text = "
+[[environment.service]]
+name = 'web'
+command = 'exec python3 -m http.server 8000'
+ready = { http = 'http://localhost:8000/' }
+[[environment.service]]
+name = 'echo'
+command = 'echo warming up; echo no such database >&2; exit 4'
+ready = { port = 9000 }
+[[environment.service]]
+name = 'slow'
+command = 'echo still thinking; sleep 1000'
+ready = { command = 'test -e never' }
+ready_within = '1s'
+[[environment.service]]
+name = 'absent'
+command = 'no-such-program'
+";
+    let world = World::of(&[("overnight.toml", &format!("[environment]\n{text}")), ("page", "hello\n")]).await;
+    let (opened, _) = world.open(None, Purpose::Turn).await;
+    let [ended, slow, absent] = &opened.notes[..] else { panic!("{:#?}", opened.notes) };
+    assert!(
+        ended.contains("The service echo") && ended.contains("ended with exit code 4 before it was ready"),
+        "{ended}"
+    );
+    assert!(ended.ends_with("Its last words:\nwarming up\nno such database"), "{ended}");
+    assert!(slow.contains("was not ready within 1 s: `test -e never` ended with exit code 1"), "{slow}");
+    assert!(slow.ends_with("still thinking"), "{slow}");
+    assert!(absent.contains("ended at once with exit code 127 (a program was not found)"), "{absent}");
+
+    let mut stream = opened.sandbox.connect(8000).await.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.write_all(b"GET /page HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("hello\n"), "{answer}");
+    assert!(opened.sandbox.running().iter().any(|line| line.contains("http.server")), "{:?}", opened.sandbox.running());
+    opened.sandbox.kill().await;
+    assert!(opened.sandbox.running().is_empty());
+}
+
+#[tokio::test]
+async fn secrets_for_the_proxy_never_enter_and_missing_ones_are_told() {
+    let text = "[environment.secrets]\nAPI = { proxy = 'api.test' }\nMORE = { proxy = 'more.test' }\nNPM = 'install'\n";
+    let world = World::of(&[("overnight.toml", text)]).await;
+    world.secret("API", "v3ry-s3cret", Stage::Staging).await;
+    let (opened, _) = world.open(None, Purpose::Turn).await;
+    let notes = opened.notes.join("\n");
+    assert!(notes.contains("The secret MORE is not set: `overnight secret set MORE`."), "{notes}");
+    assert!(!notes.contains("API"), "{notes}");
+    let (seen, _) = run(&*opened.sandbox, "env; echo v3ry-s3cret; echo djNyeS1zM2NyZXQ=").await;
+    assert!(
+        seen.contains("[API redacted]") && !seen.contains("v3ry-s3cret") && !seen.contains("djNyeS1zM2NyZXQ"),
+        "{seen}"
+    );
+    opened.sandbox.kill().await;
+
+    // A new value is known at once.
+    let (repository, _) = world.origin().await;
+    let before = world.environments.redactor(repository.clone()).await.unwrap();
+    assert!(std::sync::Arc::ptr_eq(&before, &world.environments.redactor(repository.clone()).await.unwrap()));
+    world.secret("LATER", "an0ther-s3cret", Stage::Production).await;
+    let after = world.environments.redactor(repository).await.unwrap();
+    assert_eq!(after.redact_text("an0ther-s3cret v3ry-s3cret").unwrap(), "[LATER redacted] [API redacted]");
+}
+
+#[tokio::test]
+async fn a_definition_that_cannot_be_read_opens_nothing() {
+    let world = World::of(&[("overnight.toml", "[environment")]).await;
+    let (repository, base) = world.origin().await;
+    let fault = world.environments.definition(repository, base).await.unwrap_err();
+    assert_eq!(fault.class, FaultClass::Input);
+}
