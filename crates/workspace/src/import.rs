@@ -59,7 +59,8 @@ impl<'a> Import<'a> {
             .git()
             .objects(&scratch)
             .also_objects(&[&own])
-            .config("fastimport.unpackLimit", "1".as_ref())
+            // One object is a pack too: loose ones would go with the directory.
+            .config("fastimport.unpackLimit", "0".as_ref())
             .config("core.bigFileThreshold", STREAMED.as_ref())
             .args(["fast-import", "--quiet", "--done", "--date-format=raw"])
             .start();
