@@ -22,23 +22,38 @@ use crate::{
     terminal::{self, Form, RawTerminal, clean},
 };
 
-/// Runs what a pipe brings as a script: nothing of it is echoed, and no shell prompts for it.
-const SCRIPT: &str = "stty -echo 2>/dev/null; cat | sh";
+/// Runs what a pipe brings as a script: nothing of it is echoed, no shell prompts for it, and lines end as they do in files. Says
+/// when it is ready to be typed to.
+const SCRIPT: &str = r"stty -echo -onlcr 2>/dev/null; printf '\006'; cat | sh";
+const READY: u8 = 6;
 /// Changed paths that are listed.
 const LISTED: usize = 40;
 
+/// How standard input is handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    /// A terminal's keys, as they are pressed.
+    Keys,
+    /// What a pipe brings, for the command that was named.
+    Pipe,
+    /// What a pipe brings, to be run.
+    Script,
+}
+
 pub fn attach(context: &Context, args: Attach) -> Result<Exit, Fault> {
-    let (task, judged) = (args.of.task, !args.argv.is_empty() || !io::stdin().is_terminal());
-    let interactive = io::stdin().is_terminal();
-    let argv = match (args.argv.is_empty(), interactive) {
-        (true, false) => ["sh", "-c", SCRIPT].map(str::to_owned).to_vec(),
-        (true, true) | (false, _) => args.argv,
+    let input = match (io::stdin().is_terminal(), args.argv.is_empty()) {
+        (true, _) => Input::Keys,
+        (false, false) => Input::Pipe,
+        (false, true) => Input::Script,
     };
-    let term = env::var("TERM").ok().filter(|term| interactive && !term.is_empty());
-    let size = size().filter(|_| interactive);
+    // How a person's shell ended says nothing.
+    let judged = input == Input::Script || !args.argv.is_empty();
+    let argv = if input == Input::Script { ["sh", "-c", SCRIPT].map(str::to_owned).to_vec() } else { args.argv };
+    let term = env::var("TERM").ok().filter(|term| input == Input::Keys && !term.is_empty());
+    let size = size().filter(|_| input == Input::Keys);
     let asked = wire::Attach { attempt: args.attempt, argv, term, size };
-    let connection = context.client.upgrade(&of_task(task, "attach"), TERMINAL_PROTOCOL, &asked)?;
-    let left = session(context, connection, interactive)?;
+    let connection = context.client.upgrade(&of_task(args.of.task, "attach"), TERMINAL_PROTOCOL, &asked)?;
+    let left = session(context.form, connection, input)?;
     match context.form {
         Form::Json => terminal::print(&format!("{}\n", serde_json::json!(left))),
         Form::Text => terminal::print_error(&told(&left)),
@@ -47,15 +62,14 @@ pub fn attach(context: &Context, args: Attach) -> Result<Exit, Fault> {
 }
 
 /// From the connection's first frame to its last.
-fn session(context: &Context, connection: BufReader<UnixStream>, interactive: bool) -> Result<Left, Fault> {
+fn session(form: Form, connection: BufReader<UnixStream>, input: Input) -> Result<Left, Fault> {
     let lost = |error: io::Error| {
         Fault::transient(format!("the connection to the daemon broke off: {error}"))
             .hint("what was changed is kept in the workspace; attach again to see it")
     };
-    let keys = connection.get_ref().try_clone().map_err(lost)?;
-    let keys = Arc::new(Mutex::new(keys));
-    let raw = interactive.then(RawTerminal::enter).transpose()?;
-    if interactive {
+    let keys = Arc::new(Mutex::new(connection.get_ref().try_clone().map_err(lost)?));
+    let raw = if input == Input::Keys { Some(RawTerminal::enter()?) } else { None };
+    if input == Input::Keys {
         let keys = Arc::clone(&keys);
         terminal::on_resize(move || {
             if let Some(size) = size() {
@@ -63,8 +77,11 @@ fn session(context: &Context, connection: BufReader<UnixStream>, interactive: bo
             }
         })?;
     }
-    thread::spawn(move || type_in(&keys));
-    let end = show(connection, context.form).map_err(lost);
+    let mut screen = Screen { connection, form, keys: Some(keys) };
+    if input != Input::Script {
+        screen.begin_typing();
+    }
+    let end = screen.show().map_err(lost);
     // Before a word more is printed.
     drop(raw);
     match end? {
@@ -92,31 +109,54 @@ fn send(keys: &Mutex<UnixStream>, frame: &Frame) {
     let _ = connection.write_all(&frame.encode());
 }
 
-/// Prints what the terminal there shows, until the daemon says how it was left.
-fn show(mut connection: BufReader<UnixStream>, form: Form) -> io::Result<Result<Left, Problem>> {
-    let invalid = |why| io::Error::new(io::ErrorKind::InvalidData, why);
-    loop {
+/// What the terminal there shows.
+struct Screen {
+    connection: BufReader<UnixStream>,
+    form: Form,
+    /// Until typing has begun.
+    keys: Option<Arc<Mutex<UnixStream>>>,
+}
+
+impl Screen {
+    fn begin_typing(&mut self) {
+        if let Some(keys) = self.keys.take() {
+            thread::spawn(move || type_in(&keys));
+        }
+    }
+
+    /// Prints until the daemon says how it was left.
+    fn show(&mut self) -> io::Result<Result<Left, Problem>> {
+        loop {
+            match self.next()? {
+                Frame::Data(mut bytes) => {
+                    if self.keys.is_some() {
+                        self.begin_typing();
+                        bytes.retain(|byte| *byte != READY);
+                    }
+                    // A reader that went away (`| head`) does not end the work: the daemon is to say what became of it.
+                    let mut out = io::stdout().lock();
+                    let _ = out.write_all(&bytes).and_then(|()| out.flush());
+                }
+                Frame::Notes(notes) if self.form == Form::Text => {
+                    // The terminal may be raw: a line break alone would not go back to the margin.
+                    let lines = notes.iter().map(|note| format!("{}\r\n", clean(note).replace('\n', "\r\n")));
+                    terminal::print_error(&lines.collect::<String>());
+                }
+                Frame::Left(left) => return Ok(Ok(*left)),
+                Frame::Problem(problem) => return Ok(Err(*problem)),
+                Frame::Notes(_) | Frame::Resize(_) | Frame::EndOfInput => {}
+            }
+        }
+    }
+
+    fn next(&mut self) -> io::Result<Frame> {
+        let invalid = |why| io::Error::new(io::ErrorKind::InvalidData, why);
         let mut head = [0; FRAME_HEAD];
-        connection.read_exact(&mut head)?;
+        self.connection.read_exact(&mut head)?;
         let (kind, length) = Frame::head(head).map_err(invalid)?;
         let mut content = vec![0; length];
-        connection.read_exact(&mut content)?;
-        match Frame::decode(kind, content).map_err(invalid)? {
-            Frame::Data(bytes) => {
-                // A reader that went away (`| head`) does not end the work: the daemon is to say what became of it.
-                let mut out = io::stdout().lock();
-                let _ = out.write_all(&bytes).and_then(|()| out.flush());
-            }
-            Frame::Notes(notes) if form == Form::Text => {
-                // The terminal may be raw: a line break alone would not go back to the margin.
-                let notes: String =
-                    notes.iter().map(|note| format!("{}\r\n", clean(note).replace('\n', "\r\n"))).collect();
-                terminal::print_error(&notes);
-            }
-            Frame::Left(left) => return Ok(Ok(*left)),
-            Frame::Problem(problem) => return Ok(Err(*problem)),
-            Frame::Notes(_) | Frame::Resize(_) | Frame::EndOfInput => {}
-        }
+        self.connection.read_exact(&mut content)?;
+        Frame::decode(kind, content).map_err(invalid)
     }
 }
 

@@ -9,7 +9,7 @@ use api::{
 };
 use domain::{
     Fault,
-    environment::{EnvironmentUse, Health, Readiness, SecretPurpose, Source},
+    environment::{EnvironmentUse, Health, Readiness, SecretPurpose, Source, Stage},
     ids::CommitId,
     ports::egress::Refusal,
 };
@@ -84,19 +84,26 @@ fn defined(definition: &Definition) -> Vec<(&'static str, String)> {
         };
         format!("{}: {}{port}{ready}", service.name, service.command)
     });
+    let stage = match definition.stage {
+        Stage::Staging => "",
+        Stage::Production => " --stage production",
+    };
     let secrets = definition.secrets.iter().map(|secret| {
         let to = match &secret.to {
             SecretPurpose::Install => "while installing".to_owned(),
             SecretPurpose::Proxy { host, header, .. } => format!("put on requests to {host} as {header}"),
         };
-        let stage = definition.stage.word();
         match secret.value {
-            Kept::Set => format!("{} ({stage}): {to}", secret.name),
-            Kept::Absent => {
-                format!("{} ({stage}): not set: `overnight secret set {} --stage {stage}`", secret.name, secret.name)
-            }
+            Kept::Set => format!("{}: {to}", secret.name),
+            Kept::Absent => format!("{}: not set: `overnight secret set {}{stage}`", secret.name, secret.name),
         }
     });
+    let network = [
+        ("installing", &definition.install_network),
+        ("turns", &definition.network),
+        ("checks", &definition.checks_network),
+    ];
+    let network = network.into_iter().filter(|(_, hosts)| !hosts.is_empty());
     let resources = definition.resources;
     let bounds = [
         resources.memory_bytes.map(|bytes| format!("{} of memory", console::bytes(bytes))),
@@ -110,20 +117,17 @@ fn defined(definition: &Definition) -> Vec<(&'static str, String)> {
         Source::File(path) => path.clone(),
         Source::Detected(files) => format!("detected: {}", files.join(", ")),
     };
-    let rows = vec![
+    vec![
         ("from", source),
         ("installs", definition.install.join("\n")),
-        ("reaching", definition.install_network.join(" ")),
+        ("network", lines(&mut network.map(|(who, hosts)| format!("{who}: {}", hosts.join(" "))))),
         ("watches", definition.locks.join(" ")),
         ("caches", definition.caches.join(" ")),
         ("services", lines(&mut services.into_iter())),
         ("variables", lines(&mut definition.variables.iter().map(|(name, value)| format!("{name}={value}")))),
         ("secrets", lines(&mut secrets.into_iter())),
         ("bounds", lines(&mut bounds.into_iter().flatten())),
-        ("turns reach", definition.network.join(" ")),
-        ("checks reach", definition.checks_network.join(" ")),
-    ];
-    rows
+    ]
 }
 
 fn row(screen: &Screen, layer: &Layer, base: &CommitId) -> String {
