@@ -63,7 +63,7 @@ pub(crate) fn compare(head: &Outcome, base: &Outcome) -> Comparison {
     comparison
 }
 
-/// The first service that was not ready where it may have made the check fail, in a clause.
+/// The first service that was not ready where it may have made the check fail, in a clause: the first sentence of its note.
 fn unready(head: &Outcome, base: &Outcome) -> Option<String> {
     let on_base = base.unready.first().filter(|_| base.end != CheckEnd::Exited(0));
     let (note, place) = match (head.unready.first(), on_base) {
@@ -71,8 +71,11 @@ fn unready(head: &Outcome, base: &Outcome) -> Option<String> {
         (None, Some(note)) => (note, "on the base, "),
         (None, None) => return None,
     };
-    let line = note.lines().find(|line| !line.trim().is_empty()).unwrap_or("a service was not ready");
-    Some(format!("{place}{}", cut(line.trim().trim_end_matches('.'), NOTE)))
+    let line = note.lines().find(|line| !line.trim().is_empty()).unwrap_or("a service was not ready").trim();
+    let sentence = line.split_once(". ").map_or(line, |(sentence, _)| sentence).trim_end_matches('.');
+    let mut letters = sentence.chars();
+    let first = letters.next().map(char::to_lowercase).into_iter().flatten();
+    Some(format!("{place}{}", cut(&first.chain(letters).collect::<String>(), NOTE)))
 }
 
 fn tally_of(report: &Report, name: &str) -> Tally {

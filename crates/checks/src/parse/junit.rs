@@ -94,7 +94,10 @@ fn start(tag: &BytesStart<'_>, suites: &mut Vec<String>, case: &mut Option<Case>
             let class = attribute(tag, "classname").filter(|class| !class.is_empty() && class != "test");
             let name = match class {
                 Some(class) => format!("{class} {own}"),
-                None => [suites.as_slice(), &[own]].concat().join(" > "),
+                None => {
+                    let parts = suites.iter().chain([&own]).filter(|part| !part.is_empty());
+                    parts.map(String::as_str).collect::<Vec<_>>().join(" > ")
+                }
             };
             let line = attribute(tag, "line").and_then(|line| line.parse().ok()).unwrap_or(0);
             let place = attribute(tag, "file").map(|file| (file, line));

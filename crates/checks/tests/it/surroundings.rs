@@ -22,7 +22,7 @@ fn refusal(host: &str) -> Refusal {
 fn not_ready(world: &World) {
     world
         .environments
-        .note(["the service `db` is not ready: nothing listens on port 5432.\nits last words".to_owned()]);
+        .note(["The service `db` is not ready: nothing listens on port 5432. Its last words:\nno room".to_owned()]);
 }
 
 #[tokio::test]
@@ -57,10 +57,7 @@ async fn a_service_that_is_not_ready_leaves_only_success_to_say_anything() {
     let why = "exit code 1; the base passes; but the service `db` is not ready: nothing listens on port 5432";
     assert_eq!(run.reason, why);
     let log = String::from_utf8(world.log(&run)).unwrap();
-    assert!(
-        log.contains("==== Service ====\nthe service `db` is not ready") && log.ends_with("its last words\n"),
-        "{log}"
-    );
+    assert!(log.contains("==== Service ====\nThe service `db` is not ready") && log.ends_with("no room\n"), "{log}");
     assert_eq!(world.judge("true").await.verdict, Verdict::Green);
     assert!(world.memory.kept.lock().unwrap().is_empty(), "what the base did without its service is not kept");
 }
