@@ -4,12 +4,15 @@
 
 use std::{
     fs,
+    path::Path,
     process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use domain::ports::sandbox::{Confinement, Exec, Exit, Limits, Network, Sandbox, SandboxSpec, Sandboxes as _, Tree};
+use domain::ports::sandbox::{
+    Confinement, Exec, Exit, Layers, Limits, Network, Sandbox, SandboxSpec, Sandboxes as _, Tree,
+};
 use sandbox::{Options, Sandboxes, ZYGOTE_ARGUMENT, zygote_main};
 
 const ROUNDS: usize = 400;
@@ -41,23 +44,7 @@ async fn measure() {
     let open = async |name: String, confinement| -> Arc<dyn Sandbox> {
         let base = directory.join(name);
         fs::create_dir_all(base.join("root")).unwrap();
-        let spec = SandboxSpec {
-            root: Tree::Directory(base.join("root")),
-            home: Tree::Directory(base.join("home")),
-            scratch: base.join("scratch"),
-            readable: Vec::new(),
-            hidden: Vec::new(),
-            env: Vec::new(),
-            network: match confinement {
-                Confinement::Confined => Network::Own(Vec::new()),
-                Confinement::Unconfined => Network::Host,
-            },
-            redactor: Arc::default(),
-            limits: Limits::default(),
-            lock: base.join("lock"),
-            spill: base.join("spill"),
-            confinement,
-        };
+        let spec = spec(&base, Tree::Directory(base.join("root")), confinement);
         sandboxes.open(spec).await.unwrap()
     };
     for argv in [&["/bin/true"][..], &["sh", "-c", "echo hi"]] {
@@ -86,6 +73,7 @@ async fn measure() {
             report(&format!("{confinement:?} {argv:?}"), times, processor() - before);
         }
     }
+    cold(&sandboxes, &directory).await;
     let mut opened = Vec::new();
     let begun = Instant::now();
     for number in 0..MANY {
@@ -105,6 +93,52 @@ async fn measure() {
     println!("{MANY} sandboxes killed one after the other: {:?}", begun.elapsed());
     drop(opened);
     fs::remove_dir_all(&directory).unwrap();
+}
+
+/// From nothing to the end of a first command, over a directory and over layers; and how long the kill takes.
+async fn cold(sandboxes: &Sandboxes, directory: &Path) {
+    let below = |name: &str| {
+        let path = directory.join("cold").join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let layers = Layers { lower: vec![below("lower")], upper: below("upper"), work: below("work") };
+    let layers = Tree::Layers(layers);
+    for (what, root) in [("a directory", Tree::Directory(below("root"))), ("layers", layers)] {
+        let (mut starts, mut ends) = (Vec::new(), Vec::new());
+        let before = processor();
+        for _ in 0..ROUNDS {
+            let begun = Instant::now();
+            let sandbox = sandboxes.open(spec(&below("own"), root.clone(), Confinement::Confined)).await.unwrap();
+            run(&*sandbox, &["/bin/true"]).await;
+            starts.push(begun.elapsed());
+            let begun = Instant::now();
+            sandbox.kill().await;
+            ends.push(begun.elapsed());
+        }
+        report(&format!("cold sandbox on {what}, to the end of its first command"), starts, processor() - before);
+        report(&format!("kill of a sandbox on {what}"), ends, Duration::ZERO);
+    }
+}
+
+fn spec(base: &Path, root: Tree, confinement: Confinement) -> SandboxSpec {
+    SandboxSpec {
+        root,
+        home: Tree::Directory(base.join("home")),
+        scratch: base.join("scratch"),
+        readable: Vec::new(),
+        hidden: Vec::new(),
+        env: Vec::new(),
+        network: match confinement {
+            Confinement::Confined => Network::Own(Vec::new()),
+            Confinement::Unconfined => Network::Host,
+        },
+        redactor: Arc::default(),
+        limits: Limits::default(),
+        lock: base.join("lock"),
+        spill: base.join("spill"),
+        confinement,
+    }
 }
 
 async fn run(sandbox: &dyn Sandbox, argv: &[&str]) {

@@ -160,7 +160,7 @@ fn modified(stat: &Stat) -> SystemTime {
         before @ ..0 => SystemTime::UNIX_EPOCH.checked_sub(since(before)),
         after => SystemTime::UNIX_EPOCH.checked_add(since(after)),
     };
-    let nanoseconds = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or_default());
+    let nanoseconds = Duration::from_nanos(stat.st_mtime_nsec);
     // A command can set any time; one that the clock cannot tell is none.
     whole.and_then(|whole| whole.checked_add(nanoseconds)).unwrap_or(SystemTime::UNIX_EPOCH)
 }

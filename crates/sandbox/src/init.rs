@@ -105,6 +105,7 @@ fn failed(stage: u8) -> impl Fn(io::Error) -> Report {
 fn prepare(keeper: &Keeper, command: &OwnedFd) -> Result<Command, Report> {
     let refuse = |errno: Errno| failed(wire::PRIVILEGES)(errno.into());
     rustix::thread::set_name(c"overnight-init").map_err(refuse)?;
+    limit(keeper.spec.limits, keeper.scope).map_err(refuse)?;
     match keeper.scope {
         Scope::Namespace => {
             root::mount_proc().map_err(failed(wire::ENTER_ROOT))?;
@@ -124,7 +125,6 @@ fn prepare(keeper: &Keeper, command: &OwnedFd) -> Result<Command, Report> {
         }
     }
     rustix::process::setsid().map_err(refuse)?;
-    limit(keeper.spec.limits, keeper.scope).map_err(refuse)?;
     let bytes = wire::read_memory_file(command).map_err(failed(wire::START))?;
     let command = Command::decode(&bytes).ok_or_else(|| failed(wire::START)(io::ErrorKind::InvalidData.into()))?;
     rustix::process::chdir(&command.cwd).map_err(|errno| Report::NoDirectory(errno.raw_os_error()))?;
@@ -137,8 +137,11 @@ fn limit(limits: ProcessLimits, scope: Scope) -> rustix::io::Result<()> {
         let most = rustix::process::getrlimit(resource).maximum.map_or(most, |already| already.min(most));
         rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
     };
-    set(Resource::Core, Some(0))?;
-    set(Resource::Nofile, limits.open_files)?;
+    // No file is so small, and a program of the host that takes crashes from the kernel is called for every other limit (core(5)).
+    set(Resource::Core, Some(1))?;
+    // What is on its way through sockets is counted for the daemon too, as of the same user: enough must be left for it.
+    let half = rustix::process::getrlimit(Resource::Nofile).maximum.map(|most| most / 2);
+    set(Resource::Nofile, limits.open_files.into_iter().chain(half).min())?;
     set(Resource::Fsize, limits.file_bytes)?;
     match scope {
         // Counted within the user namespace, that is for this sandbox alone.

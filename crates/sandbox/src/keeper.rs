@@ -108,6 +108,8 @@ fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<(Keeper,
             // No user namespace below this one: it is how a process without privileges would reach the kernel's mount code.
             // A kernel without this switch (or a read-only /proc/sys) leaves that door as it is on the host.
             drop(fs::write("/proc/sys/user/max_user_namespaces", "0"));
+            // Counted for the daemon's user too, who often has no more than 128.
+            drop(fs::write("/proc/sys/user/max_inotify_instances", "64"));
             let new = root::build(view, spec.limits.memory_bytes).map_err(|(mount, error)| Failure {
                 stage: wire::BUILD_ROOT,
                 mount,

@@ -81,10 +81,25 @@ pub fn enter(root: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Of the kernel's tables those that tell of the host's memory and keys to its user 0, who has no power in a sandbox; the first
+/// one tells everybody.
+const TABLES: [&str; 8] =
+    ["keys", "kpagecgroup", "kpagecount", "kpageflags", "pagetypeinfo", "slabinfo", "timer_list", "vmallocinfo"];
+
 /// Puts the process table of the current PID namespace at `/proc`.
 pub fn mount_proc() -> io::Result<()> {
-    let at = openat(CWD, c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    attach(&process_table()?, &at)
+    let place = |path: &str| openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    attach(&process_table()?, &place("/proc")?)?;
+    let veiled = if rustix::process::geteuid().is_root() { TABLES.len() } else { 1 };
+    for name in &TABLES[..veiled] {
+        match place(&format!("/proc/{name}")) {
+            Ok(table) => attach(&clone_tree(CWD, Path::new("/dev/null"))?, &table)?,
+            // Not every kernel has each.
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Read-only, because a daemon that runs as root would otherwise lend its power over `/proc/sys`.
@@ -117,7 +132,12 @@ fn put(root: &OwnedFd, scratch: &OwnedFd, mount: &Mount, cache: Option<OwnedFd>)
             let attributes = match access {
                 Access::ReadOnly => READ_ONLY,
                 Access::ReadWrite => PLAIN,
-                Access::Device => MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+                // Read-only is the node, which may be the daemon's user's own, and not the device behind it.
+                Access::Device => {
+                    MountAttrFlags::MOUNT_ATTR_RDONLY
+                        | MountAttrFlags::MOUNT_ATTR_NOSUID
+                        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+                }
             };
             sys::set_mount_attributes(&tree, attributes.bits().into(), libc::AT_RECURSIVE)?;
             attach(&tree, &at(target, what)?)?;

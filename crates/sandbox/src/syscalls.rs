@@ -109,6 +109,9 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
 /// The same bit ends a signal number in `clone`, so that only `unshare` is asked about it.
 const NEW_TIME: libc::c_int = 0x80;
 
+/// `RLIMIT_CORE`, everywhere.
+const CORE: u32 = 4;
+
 /// Typing for another program into its terminal.
 const TERMINAL_INPUT: [u32; 2] = [0x5412, 0x541c];
 
@@ -132,6 +135,9 @@ fn assemble(native: u32) -> Vec<sock_filter> {
     on(&mut program, libc::SYS_unshare, &no_flags(NAMESPACES | NEW_TIME));
     on(&mut program, libc::SYS_socket, &sockets());
     on(&mut program, libc::SYS_ioctl, &no_terminal_input());
+    on(&mut program, libc::SYS_fcntl, &no_leases());
+    on(&mut program, libc::SYS_prlimit64, &same_core_limit(1, Some(2)));
+    on(&mut program, libc::SYS_setrlimit, &same_core_limit(0, None));
     for (calls, errno) in [(ABSENT, libc::ENOSYS), (DENIED, libc::EPERM)] {
         for &call in calls {
             program.extend([instruction(IF_EQUAL, 0, 1, number(call)), refuse(errno)]);
@@ -182,6 +188,33 @@ fn no_terminal_input() -> [sock_filter; 5] {
     ]
 }
 
+/// Whoever opens a file of the host, which its owner has a lease on, would wait for that one.
+fn no_leases() -> [sock_filter; 4] {
+    [
+        argument(1),
+        instruction(IF_EQUAL, 0, 1, libc::F_SETLEASE.unsigned_abs()),
+        refuse(libc::EPERM),
+        instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// Nobody changes what becomes of crashes (see `init`). Programs that want no core, and will not go on without being told so, are
+/// told so. The `resource`th argument names the limit; the `value`th is null where it is only asked for.
+fn same_core_limit(resource: u32, value: Option<u32>) -> Vec<sock_filter> {
+    let done = instruction(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO);
+    let allow = instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
+    let core = instruction(IF_EQUAL, 1, 0, CORE);
+    match value {
+        None => vec![argument(resource), core, allow, done],
+        Some(value) => {
+            let upper = instruction(LOAD, 0, 0, ARGUMENTS + 8 * value + 4);
+            let null = |yes| instruction(IF_EQUAL, yes, 0, 0);
+            // Null is when both halves of it are.
+            vec![argument(resource), core, allow, argument(value), null(1), done, upper, null(1), done, allow]
+        }
+    }
+}
+
 /// Unix sockets; of the internet's those that are not raw; the netlink that tells of addresses and routes, which the C library
 /// asks. Everything else is a family that this kernel does not know.
 fn sockets() -> [sock_filter; 14] {
@@ -222,6 +255,8 @@ mod tests {
                     value = match k {
                         NUMBER => call,
                         ARCHITECTURE => architecture,
+                        // Upper halves are zero here.
+                        offset if offset % 8 != 0 => 0,
                         offset => arguments[((offset - ARGUMENTS) / 8) as usize],
                     }
                 }
@@ -290,6 +325,19 @@ mod tests {
         for family in [libc::AF_PACKET, libc::AF_ALG, libc::AF_VSOCK, libc::AF_KEY, 0, -1] {
             assert_eq!(socket(family, libc::SOCK_RAW, 0), libc::EAFNOSUPPORT);
         }
+    }
+
+    #[test]
+    fn leases_are_refused_and_core_limits_stay() {
+        assert_eq!(ask(libc::SYS_fcntl, [0, libc::F_SETFL, 0]), 0);
+        assert_eq!(ask(libc::SYS_fcntl, [0, libc::F_SETLEASE, 0]), libc::EPERM);
+        let set = |call, arguments: [u32; 3]| answer(NATIVE.unwrap(), number(call), arguments);
+        let done = libc::SECCOMP_RET_ERRNO;
+        assert_eq!(set(libc::SYS_setrlimit, [CORE, 1, 0]), done);
+        assert_eq!(set(libc::SYS_setrlimit, [CORE + 3, 1, 0]), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(set(libc::SYS_prlimit64, [0, CORE, 1]), done);
+        assert_eq!(set(libc::SYS_prlimit64, [0, CORE, 0]), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(set(libc::SYS_prlimit64, [0, CORE + 3, 1]), libc::SECCOMP_RET_ALLOW);
     }
 
     #[test]

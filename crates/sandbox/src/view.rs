@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fmt, fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -100,6 +100,8 @@ impl Host {
             shown.push(Mount::Cache { lower, target, name: format!("cargo-{name}") });
         }
         let mut hidden: Vec<PathBuf> = options.hidden.clone();
+        // Who talks to it has things built that may reach the network.
+        hidden.push("/nix/var/nix/daemon-socket".into());
         hidden.push(options.state.clone());
         hidden.extend(home.clone());
         for directory in ["/etc", "/opt"] {
@@ -247,7 +249,8 @@ fn seen_at(mount: &Mount, path: &Path) -> Vec<PathBuf> {
     inside.map(|relative| if relative == Path::new("") { target.clone() } else { target.join(relative) }).collect()
 }
 
-/// What not everybody may read although this process can: the shadow file of a daemon that runs as root, say.
+/// What not everybody may read although this process can: the shadow file of a daemon that runs as root, say. And sockets, at
+/// which a program of the host may listen.
 fn secrets(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     // A directory that cannot be listed shows nothing to the sandbox either, which has the same user.
     let Ok(entries) = fs::read_dir(directory) else { return };
@@ -258,7 +261,9 @@ fn secrets(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
         if metadata.is_symlink() {
             continue;
         }
-        if metadata.permissions().mode() & everybody != everybody {
+        if metadata.file_type().is_socket() {
+            found.push(path);
+        } else if metadata.permissions().mode() & everybody != everybody {
             if rustix::fs::access(&path, Right::READ_OK).is_ok() {
                 found.push(path);
             }

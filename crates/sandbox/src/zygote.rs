@@ -148,6 +148,7 @@ impl Nursery {
                     | libc::CLONE_NEWNS
                     | libc::CLONE_NEWPID
                     | libc::CLONE_NEWNET
+                    | libc::CLONE_NEWCGROUP
                     | libc::CLONE_NEWIPC
                     | libc::CLONE_NEWUTS
             }
