@@ -51,6 +51,8 @@ async fn what_no_build_needs_is_denied() {
         ("a packet socket", libc::SYS_socket, "17, 3, 0", libc::EAFNOSUPPORT),
         ("the kernel's ciphers", libc::SYS_socket, "38, 5, 0", libc::EAFNOSUPPORT),
         ("audit", libc::SYS_socket, "16, 3, 9", libc::EAFNOSUPPORT),
+        ("a lease", libc::SYS_fcntl, "os.open('/etc/passwd', 0), 1024, 0", libc::EPERM),
+        ("vsock", libc::SYS_socket, "40, 1, 0", libc::EAFNOSUPPORT),
         ("x32", 0x4000_0000 | libc::SYS_getpid, "0", libc::ENOSYS),
     ];
     for (what, call, arguments, errno) in calls {

@@ -174,6 +174,58 @@ async fn no_power_is_held_or_gained() {
     }
 }
 
+/// Nodes that belong to the daemon's user, which a sandbox's user is too.
+#[tokio::test]
+async fn devices_are_used_and_not_changed() {
+    let (_place, sandbox) = confined().await;
+    let before = fs::metadata("/dev/null").unwrap();
+    let script = "chmod 600 /dev/null; touch -d 2001-01-01 /dev/zero; mv /dev/null /dev/x; rm /dev/full; ln -f /dev/zero /dev/null; \
+                  head -c 1 /dev/zero > /dev/null && head -c 1 /dev/urandom > /dev/null && echo used";
+    let (_, printed) = run(&*sandbox, sh(script)).await;
+    assert!(printed.ends_with("used\n"), "{printed}");
+    let after = fs::metadata("/dev/null").unwrap();
+    assert_eq!((before.permissions(), before.modified().unwrap()), (after.permissions(), after.modified().unwrap()));
+}
+
+/// The host's program for crashes gets none of these, and programs that want no core go on.
+#[tokio::test]
+async fn crashes_are_nobodys_business() {
+    let (place, sandbox) = confined().await;
+    let script = "ulimit -c 0; python3 -c 'import resource as r; r.setrlimit(r.RLIMIT_CORE, (0, 0)); print(r.getrlimit(r.RLIMIT_CORE))'; \
+                  sh -c 'kill -SEGV $$'; ls /workspace";
+    let (_, printed) = run(&*sandbox, sh(script)).await;
+    assert!(printed.starts_with("(1, 1)\n"), "{printed}");
+    assert_eq!(fs::read_dir(place.root()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn the_kernels_tables_of_the_host_are_empty() {
+    let (_place, sandbox) = confined().await;
+    let tables = "keys kpagecgroup kpagecount kpageflags pagetypeinfo slabinfo timer_list vmallocinfo kcore kmsg";
+    let script = format!(
+        "for t in {tables}; do head -c 100 /proc/$t 2>/dev/null; done | wc -c; cut -d: -f3 /proc/self/cgroup | sort -u; hostname"
+    );
+    let (_, printed) = run(&*sandbox, sh(&script)).await;
+    assert_eq!(printed, "0\n/\nlocalhost\n");
+}
+
+#[tokio::test]
+async fn sockets_in_what_is_shown_are_not() {
+    let Ok(host) = tempfile::Builder::new().prefix("overnight-host-").tempdir_in("/opt") else {
+        eprintln!("SKIPPED: only user 0 can put a socket where every sandbox looks");
+        return;
+    };
+    fs::set_permissions(host.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = host.path().join("socket");
+    let _listener = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let (own, _) = start(options());
+    let place = Place::new();
+    let sandbox = own.open(place.spec(Confinement::Confined)).await.unwrap();
+    let code = format!("import socket; print(socket.socket(socket.AF_UNIX).connect_ex({:?}))", path.to_str().unwrap());
+    assert_eq!(python(&*sandbox, &code).await, libc::ECONNREFUSED.to_string());
+}
+
 #[tokio::test]
 async fn a_fork_bomb_is_bounded() {
     let place = Place::new();
