@@ -12,6 +12,7 @@ mod page;
 mod rounds;
 mod session;
 mod stats;
+mod workspace;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -39,6 +40,8 @@ pub enum Measure {
     Journal,
     /// `kill -9` of the daemon, 50 times over 40 tasks
     Crash,
+    /// Workspaces on 50,000 files, and sandboxes
+    Workspace,
     /// A clean release build, and the binary's size
     Build,
 }
@@ -67,6 +70,7 @@ impl Measure {
             Self::Bytes => bytes::measure(&program()?),
             Self::Journal => journal::measure(),
             Self::Crash => crash::measure(&program()?),
+            Self::Workspace => workspace::measure(),
             Self::Build => build::measure(),
         }
     }

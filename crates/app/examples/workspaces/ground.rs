@@ -46,7 +46,7 @@ impl Ground {
         if rung == Rung::Overlay {
             assert!(sandboxes.probe().layers, "this machine has no overlay: {:?}", sandboxes.probe().walls);
         }
-        let options = workspace::Options { rung, ..workspace::Options::new(home.to_owned()) };
+        let options = workspace::Options { home: home.to_owned(), rung, layers_bytes: None };
         Self { workspaces: Workspaces::open(options).unwrap(), sandboxes, keys: AtomicU64::new(1) }
     }
 
@@ -177,7 +177,7 @@ pub fn cache_files(root: &Path, files: usize) -> PathBuf {
 }
 
 fn write(path: &Path, nth: usize, bytes: usize) {
-    if nth % 10 == 0 {
+    if nth.is_multiple_of(10) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
     }
     let line = format!("line of file {nth}, which is like any other line\n");

@@ -9,12 +9,11 @@ mod warm;
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use domain::ports::{
-    sandbox::{Exit, Sandbox as _, Sandboxes as _},
+    sandbox::{Exit, Sandboxes as _},
     workspace::Workspaces as _,
 };
 use ground::{Ground, Repository, command, run};
@@ -242,7 +241,9 @@ async fn killing(ground: &Ground, at: &ground::Settled) {
             "for i in $(seq 50); do setsid sh -c 'trap \"\" TERM INT HUP; echo > up-$0; : {mark}; while :; do sleep 1000; done' $i & \
              done; while [ $(ls up-* 2>/dev/null | wc -l) -lt 50 ]; do :; done; dd if=/dev/zero of=dirty bs=1M count=64 2>/dev/null"
         );
-        run(&*sandbox, &["sh", "-c", &script]).await;
+        // Dropped, it would take its daemons with it.
+        let mut process = sandbox.spawn(command(&["sh", "-c", &script])).await.unwrap();
+        assert_eq!(process.wait(Duration::from_secs(60)).await, Some(Exit::Code(0)));
         assert!(ground::processes_with(&mark) >= 50);
         let since = Instant::now();
         sandbox.kill().await;

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command, time::Instant};
 use domain::{
     environment::EnvironmentId,
     ports::{
-        sandbox::{Confinement, Sandbox as _, Sandboxes as _},
+        sandbox::{Confinement, Sandboxes as _},
         workspace::{PrepareRequest, RaiseRequest, ResolveRequest, Surroundings, Workspaces as _},
     },
 };
