@@ -333,8 +333,11 @@ impl Tracked {
             let full = root.join(path);
             let kind = entry.file_type();
             if self.directories.contains(path) && kind.is_dir() {
-                // Something else may have stood there for a while: what lay under it belongs to the base.
-                clear_opaque(&full)?;
+                // It was taken away and made again: what lay under it belongs to the base.
+                if is_opaque(&full).map_err(|error| io_fault("look at", &full, &error))? {
+                    tracked(path)?;
+                    clear_opaque(&full)?;
+                }
                 directories.push(full);
                 return Ok(Enter::Yes);
             }

@@ -13,7 +13,7 @@ use std::{
     fs::{self, File, FileTimes},
     io,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use domain::{Fault, environment::EnvironmentId, ids::CommitId};
@@ -85,6 +85,11 @@ impl BaseLayer {
         let directory = self.root.join("index");
         let files = read_dir(&directory)?;
         files.into_iter().next().ok_or_else(|| Fault::bug(format!("{} is empty", directory.display())))
+    }
+
+    /// The name of [`Self::whole_index`], different each time the layer is made.
+    pub fn index_name(&self) -> Result<Option<String>, Fault> {
+        Ok(self.whole_index()?.file_name().map(|name| name.to_string_lossy().into_owned()))
     }
 
     pub fn names(&self) -> Vec<LayerName> {
@@ -220,6 +225,14 @@ impl Store<'_> {
                 call().args(["update-index", "-z", "--stdin"]).input(laid).run()?;
             }
         }
+        // Nobody has written the files since git did. Were they as young as the index, git would keep their entries in the small
+        // part, which every workspace holds for itself.
+        let later = SystemTime::now() + Duration::from_secs(2);
+        File::options()
+            .write(true)
+            .open(&index)
+            .and_then(|index| index.set_modified(later))
+            .map_err(|error| io_fault("set the time of", &index, &error))?;
         self.git_program().at(&git_dir).index(&index).args(["update-index", "--split-index"]).run()?;
         let mut stack = vec![base.commit.clone()];
         stack.extend(over.iter().flat_map(|over| over.about.stack.clone()));

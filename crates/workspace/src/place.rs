@@ -37,6 +37,8 @@ pub(crate) struct Ready {
     pub environment: Option<EnvironmentId>,
     /// What lies under `upper`, topmost first. Empty: a plain `tree`.
     pub layers: Vec<LayerName>,
+    /// The name of the big part of the index, which lies with the base's layer.
+    pub index: Option<String>,
 }
 
 impl Ready {
@@ -110,7 +112,7 @@ impl Place {
         };
         // Before there were layers, it was the base alone.
         if let Some(base) = CommitId::parse(text.trim_end()) {
-            return Ok(Some(Ready { repository: None, base, environment: None, layers: Vec::new() }));
+            return Ok(Some(Ready { repository: None, base, environment: None, layers: Vec::new(), index: None }));
         }
         // A crash of the machine may leave it empty: then nothing that was made before it can be trusted to be there.
         Ok(serde_json::from_str(&text).ok())

@@ -4,7 +4,12 @@
 //! The branch `overnight/T-12` in it points to the base. When a workspace is rebuilt from a snapshot, the snapshot's content
 //! is there as uncommitted changes. An agent may commit, amend or break its `.git` as it likes: a snapshot looks at files only.
 
-use std::{ffi::OsStr, fs, path::Path};
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{self, Write},
+    path::Path,
+};
 
 use domain::{
     Fault,
@@ -14,6 +19,10 @@ use domain::{
         sandbox::Confinement,
         workspace::{PrepareRequest, Prepared},
     },
+};
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, renameat, unlinkat},
+    io::Errno,
 };
 
 use crate::{
@@ -95,16 +104,43 @@ fn keep(store: &Store<'_>, place: &Place, ready: Ready, confinement: Confinement
         ))
         .hint("go on without `--unconfined`"));
     }
-    // The layer of a base may have to be made again, and may then lie over others.
+    // The layer of a base may have to be made again. It may lie over others then, and its index is another one.
     let mut now = ready.clone();
     if let Some(base) = store.base(&ready.base) {
+        let layer = store.ensure_layer(&base)?;
         now.layers.retain(|name| matches!(name, LayerName::Environment(_)));
-        now.layers.extend(store.ensure_layer(&base)?.names());
+        now.layers.extend(layer.names());
+        now.index = layer.index_name()?;
+        if now.index != ready.index {
+            replace_index(&place.upper(), &layer.index())?;
+        }
         if now != ready {
             place.set_ready(&now)?;
         }
     }
     place.prepared(store, &now)
+}
+
+/// Gives the `.git` of an upper directory, which an agent could write, another index. No link is followed; where there is no such
+/// directory any more, nothing is done.
+fn replace_index(upper: &Path, index: &Path) -> Result<(), Fault> {
+    let fault = |error: io::Error| io_fault("write the index below", upper, &error);
+    let (directory, beneath) = (OFlags::DIRECTORY | OFlags::CLOEXEC, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS);
+    let opened = openat(CWD, upper, directory, Mode::empty())
+        .and_then(|upper| openat2(upper, ".git", directory, Mode::empty(), beneath));
+    let git_dir = match opened {
+        Ok(git_dir) => git_dir,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(()),
+        Err(errno) => return Err(fault(errno.into())),
+    };
+    let content = fs::read(index).map_err(|error| io_fault("read", index, &error))?;
+    // Nothing of the sandbox runs yet, but what it left may have any name.
+    let new = ".index-of-the-layer";
+    let _ = unlinkat(&git_dir, new, AtFlags::empty());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(&git_dir, new, flags, Mode::from_raw_mode(0o600)).map_err(|errno| fault(errno.into()))?;
+    fs::File::from(file).write_all(&content).map_err(fault)?;
+    renameat(&git_dir, new, &git_dir, "index").map_err(|errno| fault(errno.into()))
 }
 
 impl Store<'_> {
@@ -145,7 +181,7 @@ impl Store<'_> {
             git.index(&index).args(["read-tree", "-m", "-i", head.as_str()]).run()?;
             self.lend(head, wanted.base, &git_dir.join("objects"))?;
         }
-        let ready = self.ready_of(wanted, layers);
+        let ready = self.ready_of(wanted, layers, layer.index_name()?);
         self.home.while_layers_stay(|| self.stack(&ready.layers).and_then(|_| place.set_ready(&ready)))?;
         Ok(ready)
     }
@@ -173,7 +209,7 @@ impl Store<'_> {
         if *head != wanted.base.commit {
             self.lend(head, wanted.base, &tree.join(".git/objects"))?;
         }
-        let ready = self.ready_of(wanted, Vec::new());
+        let ready = self.ready_of(wanted, Vec::new(), None);
         place.set_ready(&ready)?;
         Ok(ready)
     }
@@ -198,12 +234,13 @@ impl Store<'_> {
         copy_index(&layer.whole_index()?, &place.index())
     }
 
-    fn ready_of(&self, wanted: Wanted<'_>, layers: Vec<LayerName>) -> Ready {
+    fn ready_of(&self, wanted: Wanted<'_>, layers: Vec<LayerName>, index: Option<String>) -> Ready {
         Ready {
             repository: Some(self.id()),
             base: wanted.base.commit.clone(),
             environment: wanted.environment.cloned(),
             layers,
+            index,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Workspaces over layers: the same as plain ones to whoever works in them.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::SystemTime};
 
 use domain::{
     FaultClass,
@@ -14,7 +14,7 @@ use workspace::Rung;
 
 use crate::ground::{Ground, KEY, Plain, git, inside, sh, surroundings, write};
 
-fn layers(tree: &Tree) -> &Layers {
+pub fn layers(tree: &Tree) -> &Layers {
     match tree {
         Tree::Layers(layers) => layers,
         Tree::Directory(path) => panic!("{} has no layers", path.display()),
@@ -22,7 +22,7 @@ fn layers(tree: &Tree) -> &Layers {
 }
 
 /// What a tree holds, with kinds, modes and contents, but for `.git`.
-const LISTING: &str = "find . -path ./.git -prune -o -printf '%P %y %m %l\\n' | sort; find . -path ./.git -prune -o -type f -print0 \
+pub const LISTING: &str = "find . -path ./.git -prune -o -printf '%P %y %m %l\\n' | sort; find . -path ./.git -prune -o -type f -print0 \
                        | sort -z | xargs -0 cat";
 
 fn disk(path: &Path) -> u64 {
@@ -30,7 +30,7 @@ fn disk(path: &Path) -> u64 {
     String::from_utf8_lossy(&out.stdout).split_whitespace().next().unwrap().parse().unwrap()
 }
 
-fn place(prepared: &Prepared) -> &Path {
+pub fn place(prepared: &Prepared) -> &Path {
     prepared.lock.parent().unwrap()
 }
 
@@ -79,6 +79,13 @@ async fn the_index_is_not_copied_into_a_workspace() {
     }
     ground.commit("last", "x\n");
     let origin = ground.resolve().await;
+    ground.prepare_as(AttemptKey { task: TaskId(13), attempt: AttemptNo(1) }, &origin, None).await;
+    // What is as young as its layer, git looks at closer, and notes so.
+    let seconds = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let made = seconds();
+    while seconds() == made {
+        tokio::task::yield_now().await;
+    }
     let made = ground.prepare_as(KEY, &origin, None).await;
     let script = "git status --porcelain; for n in $(seq 20); do echo changed > d1/a-file-with-a-long-name-${n}01.txt; done; git add -A; \
                   git commit -q -m x; git status --porcelain; echo more >> d2/a-file-with-a-long-name-102.txt; git stash -q; git stash \
@@ -139,7 +146,7 @@ async fn a_layer_over_a_near_one_holds_what_differs() {
     assert_eq!(deepest, 8);
 }
 
-fn assert_same(one: &str, other: &str) {
+pub fn assert_same(one: &str, other: &str) {
     let differs = one.lines().zip(other.lines()).find(|(one, other)| one != other);
     assert_eq!((differs, one.lines().count()), (None, other.lines().count()));
 }

@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod branch;
+mod changes;
 mod checkout;
+mod collection;
+mod environment;
 mod ground;
 mod hostile;
 mod landing;
