@@ -2,8 +2,9 @@
 //! once it is too much.
 //!
 //! A look asks the file system how much room it has left. Only when that has moved by half of what the sandbox may still take
-//! are its files counted, so that an untouched sandbox costs one system call a second and one without commands nothing. Two ways
-//! to hold blocks are not seen: a removed file that is only mapped, and one whose descriptor is on its way through a socket.
+//! are its files counted, so that a running command costs one system call a second, and a sandbox without commands nothing. Two
+//! ways to hold blocks are not seen: a removed file that is only mapped, and one whose descriptor is on its way through a socket.
+//! Who begins command after command beyond the quota gains what each writes until the next look.
 
 use std::{
     path::{Path, PathBuf},
@@ -56,6 +57,7 @@ pub struct Quota {
     sides: Vec<PathBuf>,
     /// Tells the sandbox's processes, which may hold files that have no name any more.
     lock: PathBuf,
+    /// What may be held, or come to what was held when the sandbox was opened.
     bytes: u64,
     notice: watch::Sender<Option<Overrun>>,
     known: Mutex<Known>,
@@ -65,6 +67,8 @@ pub struct Quota {
 struct Known {
     looked: Instant,
     watch: Watch,
+    /// `None` where nobody has given one, until the files are counted.
+    quota: Option<u64>,
     /// What was held, and the room there was, when the files were last counted.
     counted: Option<(u64, Room)>,
     /// What may be held now: the quota, or, where the newest command began with more, a little more than that. `None`: that is
@@ -87,14 +91,18 @@ impl Quota {
             Tree::Layers(layers) => layers.upper.clone(),
         };
         let sides = vec![side(&spec.root), side(&spec.home), spec.scratch.clone()];
-        let bytes = match (spec.limits.disk_bytes, spec.confinement) {
-            (Some(bytes), _) => bytes,
+        let (bytes, quota, counted) = match (spec.limits.disk_bytes, spec.confinement) {
+            (Some(bytes), _) => (bytes, Some(bytes), None),
             (None, Confinement::Unconfined) => return None,
-            (None, Confinement::Confined) => (Room::of(&sides[0])?.share() / 2).min(DEFAULT),
+            (None, Confinement::Confined) => {
+                let room = Room::of(&sides[0])?;
+                // Of what it holds now, nothing is counted until it matters.
+                ((room.share() / 2).min(DEFAULT), None, Some((0, room)))
+            }
         };
-        let known = Known { looked: Instant::now(), watch: Watch::Off, counted: None, allowed: Some(bytes) };
-        let quota = Self { sides, lock: spec.lock.clone(), bytes, notice: watch::channel(None).0, known: known.into() };
-        Some(Arc::new(quota))
+        let known = Known { looked: Instant::now(), watch: Watch::Off, quota, counted, allowed: Some(bytes) };
+        let lock = spec.lock.clone();
+        Some(Arc::new(Self { sides, lock, bytes, notice: watch::channel(None).0, known: known.into() }))
     }
 
     /// For a command that is about to run. Takes no time, unless more than the quota was held: from what this one begins with is
@@ -107,7 +115,7 @@ impl Quota {
                 known.watch = Watch::Kept;
                 tokio::spawn(self.clone().keep_watch());
             }
-            let beyond = known.allowed != Some(self.bytes);
+            let beyond = known.allowed != Some(known.quota.unwrap_or(self.bytes));
             if beyond {
                 known.allowed = None;
             }
@@ -123,7 +131,8 @@ impl Quota {
         loop {
             let due = {
                 let known = self.known();
-                known.looked + if known.allowed == Some(self.bytes) { PACE } else { PACE_BEYOND }
+                let beyond = known.allowed != Some(known.quota.unwrap_or(self.bytes));
+                known.looked + if beyond { PACE_BEYOND } else { PACE }
             };
             sleep_until(due).await;
             {
@@ -138,7 +147,10 @@ impl Quota {
             if let Some(room) = Room::of(&self.sides[0])
                 && let Some(enough) = self.worth_counting(room)
             {
+                let begun = Instant::now();
                 self.count(room, enough).await;
+                // Never for more than half of the time.
+                self.known().looked = Instant::now() + begun.elapsed();
             }
         }
     }
@@ -150,13 +162,14 @@ impl Quota {
             (None, _) => Some(u64::MAX),
             (Some(allowed), None) => Some(allowed),
             (Some(allowed), Some((held, room))) => {
-                (now.moved(room).saturating_mul(2) >= allowed.saturating_sub(held)).then_some(allowed)
+                let enough = if known.quota.is_some() { allowed } else { u64::MAX };
+                (now.moved(room).saturating_mul(2) >= allowed.saturating_sub(held)).then_some(enough)
             }
         }
     }
 
     async fn count(&self, room: Room, enough: u64) {
-        /// Who fills a disk with small files keeps nobody busy but this one.
+        /// One sandbox at a time: this is work for the disk, whoever has filled it with small files.
         static TURN: Semaphore = Semaphore::const_new(1);
         let (sides, lock) = (self.sides.clone(), self.lock.clone());
         let _turn = TURN.acquire().await;
@@ -168,13 +181,23 @@ impl Quota {
 
     fn judge(&self, held: u64, room: Room) {
         let mut known = self.known();
+        let moved = known.counted.map_or(0, |(_, then)| room.moved(then));
         known.counted = Some((held, room));
+        let quota = match known.quota {
+            Some(quota) => quota,
+            None => {
+                // What was there in the beginning is at least what is held without all that was taken since.
+                let quota = held.saturating_sub(moved).saturating_add(self.bytes);
+                (known.quota, known.allowed) = (Some(quota), Some(quota));
+                quota
+            }
+        };
         // Removing takes a little room too: directories are copied up, and what lies in a layer is marked as gone.
-        let margin = (self.bytes / 32).min(64 << 20);
-        let settled = self.bytes.max(held.saturating_add(margin));
+        let margin = (quota / 32).min(64 << 20);
+        let settled = quota.max(held.saturating_add(margin));
         known.allowed = match known.allowed {
             Some(allowed) if held > allowed => {
-                self.notice.send_replace(Some(Overrun { held, quota: self.bytes }));
+                self.notice.send_replace(Some(Overrun { held, quota }));
                 None
             }
             Some(allowed) => Some(allowed.min(settled)),
@@ -223,7 +246,8 @@ mod tests {
     use super::*;
 
     fn quota(bytes: u64) -> Quota {
-        let known = Known { looked: Instant::now(), watch: Watch::Off, counted: None, allowed: Some(bytes) };
+        let allowed = Some(bytes);
+        let known = Known { looked: Instant::now(), watch: Watch::Off, quota: allowed, counted: None, allowed };
         Quota { sides: Vec::new(), lock: PathBuf::new(), bytes, notice: watch::channel(None).0, known: known.into() }
     }
 
@@ -264,5 +288,21 @@ mod tests {
         quota.judge(3200, ROOM);
         assert_eq!(told(&mut notice), None);
         assert_eq!(quota.known().allowed, Some(3200));
+    }
+    #[test]
+    fn without_a_given_quota_what_was_there_is_nobodys_fault() {
+        let quota = quota(1000);
+        {
+            let mut known = quota.known();
+            (known.quota, known.counted) = (None, Some((0, ROOM)));
+        }
+        let taken = |bytes| Room { bytes: ROOM.bytes - bytes, ..ROOM };
+        assert_eq!(quota.worth_counting(taken(499)), None);
+        assert_eq!(quota.worth_counting(taken(500)), Some(u64::MAX), "all must be known once");
+        quota.judge(70_500, taken(500));
+        assert_eq!(quota.known().quota, Some(71_000));
+        assert!(!quota.notice.borrow().is_some());
+        quota.judge(71_001, taken(1001));
+        assert_eq!(*quota.notice.borrow(), Some(Overrun { held: 71_001, quota: 71_000 }));
     }
 }

@@ -63,6 +63,8 @@ fn frame(memory_bytes: Option<u64>) -> io::Result<OwnedFd> {
     }
     let terminals = fsopen(c"devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&terminals, c"ptmxmode", c"0666")?;
+    // The machine has some thousands for all.
+    fsconfig_set_string(&terminals, c"max", c"256")?;
     fsconfig_create(&terminals)?;
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let terminals = fsmount(&terminals, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;

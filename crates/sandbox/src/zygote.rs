@@ -55,6 +55,8 @@ fn serve() -> io::Result<()> {
         sys::drop_groups();
     }
     rustix::thread::set_name(c"overnight-zygote")?;
+    // A machine that is out of memory is to end what runs in sandboxes before the daemon. Inherited; everybody may raise it.
+    drop(std::fs::write("/proc/self/oom_score_adj", "500"));
     // Made here, to be shared by all that come from here.
     syscalls::filter();
     let mut nursery = Nursery { groups: Groups::find(), living: HashMap::new(), dying: Vec::new() };

@@ -150,7 +150,7 @@ pub struct Limits {
     /// What the workspace's and HOME's writable sides and the scratch directory may hold together: allocated blocks, or as many
     /// files as the file system makes room for in so many bytes. Looked at about once a second while commands run: beyond it all
     /// that run are ended as [`Exit::OverQuota`]. Later ones may run, and are ended so only if it grows further. `None`: half of
-    /// what is free when the sandbox is opened, at most 64 GiB; for plain processes, no quota.
+    /// what is free when the sandbox is opened, at most 64 GiB, on top of what it holds then; for plain processes, no quota.
     pub disk_bytes: Option<u64>,
     pub open_files: Option<u64>,
     /// Of one file.

@@ -91,6 +91,17 @@ async fn processor_time_is_bounded() {
 }
 
 #[tokio::test]
+async fn a_machine_without_memory_ends_commands_first() {
+    for confinement in BOTH {
+        let place = Place::new();
+        let sandbox = place.open(confinement).await;
+        assert_eq!(run(&*sandbox, sh("cat /proc/self/oom_score_adj")).await.1, "500\n");
+        let (_, printed) = run(&*sandbox, sh("echo 0 > /proc/self/oom_score_adj; cat /proc/self/oom_score_adj")).await;
+        assert!(confinement == Confinement::Unconfined || printed.ends_with("500\n"), "{printed}");
+    }
+}
+
+#[tokio::test]
 async fn who_uses_up_descriptors_harms_nobody_else() {
     for confinement in BOTH {
         let (place, other) = (Place::new(), Place::new());
