@@ -39,8 +39,11 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("npm_built_again", "files built again by the first `npm test` over an environment's layer", "0"),
 ];
 
+/// Two medians made one figure.
+type Together = fn(f64, f64) -> f64;
+
 /// Measure, the two keys, how the medians are put together, bar.
-const TOGETHER: &[(&str, [&str; 2], fn(f64, f64) -> f64, &str)] = &[
+const TOGETHER: &[(&str, [&str; 2], Together, &str)] = &[
     ("times faster than worktree and copy", ["worktree_and_copy_ms", "provision_overlay_ms"], ratio, "≥ 500"),
     ("snapshot, 50,000 files to 500", ["snapshot_50000_ms", "snapshot_500_ms"], ratio, "≤ 2"),
     ("sandboxed command over a plain one, ms", ["command_warm_ms", "command_plain_ms"], difference, "≤ 2"),
