@@ -29,9 +29,10 @@ use domain::{
 };
 
 /// Kept of the output of one command.
-const OUTPUT: u64 = 32 << 20;
-/// Hosts remembered of a build's refusals.
+pub(crate) const OUTPUT: u64 = 8 << 20;
+/// Hosts remembered of a build's refusals, and how many of them a failure names.
 const REFUSALS: usize = 50;
+const NAMED: usize = 10;
 
 /// A build that is about to be done.
 pub(crate) struct Build {
@@ -49,6 +50,9 @@ pub(crate) struct Build {
 impl Build {
     pub async fn carry_out(self) -> Result<Built, Fault> {
         let (workspaces, repository) = (&self.site.rooms().workspaces, &self.request.repository);
+        if let Some(there) = self.there().await? {
+            return Ok(there);
+        }
         let place = workspaces
             .raise(RaiseRequest {
                 repository: repository.clone(),
@@ -65,6 +69,19 @@ impl Build {
             tracing::warn!(%fault, environment = %self.id, "what a failed build left is still there");
         }
         built
+    }
+
+    /// What a build has made that ended after this one was decided on.
+    async fn there(&self) -> Result<Option<Built>, Fault> {
+        let layers = self.site.rooms().workspaces.environments(self.request.repository.clone()).await?;
+        let there = layers.into_iter().filter(|layer| layer.id == self.id).find_map(Known::read);
+        Ok(there.map(|Known { about, .. }| Built {
+            used: EnvironmentUse { layer: Some(self.id.clone()), health: about.health, note: None },
+            seconds: about.seconds,
+            log: about.log,
+            left_out: Vec::new(),
+            refused: Vec::new(),
+        }))
     }
 
     async fn fill(&self, place: &Prepared) -> Result<Built, Fault> {
@@ -158,7 +175,7 @@ impl Build {
         if !last.is_empty() {
             what = format!("{what}. It printed at last:\n{last}");
         }
-        for refusal in refused {
+        for refusal in refused.iter().take(NAMED) {
             let by = refusal.by.as_ref().map(|by| format!(" by `{by}`")).unwrap_or_default();
             what = format!("{what}\nblocked: {}:{}{by}: {}", refusal.host, refusal.port, refusal.why);
         }
@@ -167,7 +184,7 @@ impl Build {
             None => "mend the line or the base; try it with `overnight env build`".to_owned(),
         };
         if let Some(log) = log {
-            hint = format!("{hint}; the whole log is the blob {}", log.0);
+            hint = format!("{hint}; the whole log: GET /api/v1/blobs/{}", log.0);
         }
         Fault::environment(what).hint(hint)
     }

@@ -71,16 +71,18 @@ impl Base<'_> {
             return Ok(definition);
         };
         let mut definition = environment.definition;
+        let detected = detect::detect(self).await?;
+        // Whoever names a host or a service need not spell out what every such repository installs.
         if !environment.says_what_to_install {
-            // Whoever names a host or a service need not spell out what every such repository installs.
-            let detected = detect::detect(self).await?;
             definition.install = detected.install;
-            definition.install_network.extend(detected.install_network);
-            definition.locks.extend(detected.locks);
             for (name, value) in detected.variables {
                 definition.variables.entry(name).or_insert(value);
             }
         }
+        if !(environment.says_what_to_install && environment.says_where_from) {
+            definition.install_network.extend(detected.install_network);
+        }
+        definition.locks.extend(detected.locks);
         definition.checks = file.checks;
         definition.checks_network = file.checks_network;
         Ok(definition)

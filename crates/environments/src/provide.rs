@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::{
     Fault,
-    environment::{Definition, EnvironmentUse, Health, Source},
+    environment::{Definition, EnvironmentId, EnvironmentUse, Health, Source},
     ports::{
         environments::{BuildRequest, Built, Layer, Start},
         workspace::{CheckoutRequest, Prepared, Repository, Surroundings},
@@ -12,9 +12,9 @@ use domain::{
 };
 
 use crate::{
-    Environments,
+    Environments, Site,
     about::{Key, Known},
-    build::{Build, Log, Refusals},
+    build::{Build, Log, OUTPUT, Refusals},
     definition,
     flights::Arrival,
     furnish::{Reach, Request},
@@ -25,8 +25,6 @@ use crate::{
 
 /// Layers that are asked whether they serve, newest first: an older one helps little.
 const ASKED: usize = 8;
-/// Kept of the output of one check.
-const OUTPUT: u64 = 32 << 20;
 
 /// What is known of a base and the layers there are.
 struct Survey {
@@ -72,14 +70,15 @@ impl Environments {
     pub(crate) async fn provided(&self, request: BuildRequest) -> Result<EnvironmentUse, Fault> {
         let survey = self.survey(&request).await?;
         let without = |note: Option<String>| EnvironmentUse { layer: None, health: Health::Unknown, note };
-        if survey.definition.install.is_empty() {
+        let source = definition::told(&survey.definition.source);
+        let was_built = survey.layers.iter().any(|known| known.about.source == source);
+        if survey.definition.install.is_empty() && !was_built {
             return Ok(without(None));
         }
         let Some(known) = self.serving(&survey, &request).await? else {
             return match &survey.definition.source {
-                Source::Detected(_) if survey.layers.is_empty() => {
-                    let what = definition::told(&survey.definition.source);
-                    let note = format!("No environment is built ({what}): `overnight env build` makes one.");
+                Source::Detected(_) | Source::Nothing if survey.layers.is_empty() => {
+                    let note = format!("No environment is built ({source}): `overnight env build` makes one.");
                     Ok(without(Some(note)))
                 }
                 Source::Detected(_) | Source::File(_) | Source::Nothing => {
@@ -147,53 +146,15 @@ impl Environments {
             return Err(Fault::not_found(format!("no environment serves base {}", request.base.short()))
                 .hint("`overnight env build` makes one"));
         };
-        let workspaces = &self.site.rooms().workspaces;
-        let id = &known.layer.id;
-        let name = format!("health-{}-{}", id.short(), jiff::Timestamp::now().as_nanosecond());
-        let surroundings = Surroundings { environment: Some(id.clone()), confinement: request.confinement };
-        let place = workspaces
-            .checkout(CheckoutRequest {
-                repository: request.repository.clone(),
-                commit: request.base.clone(),
-                protect: None,
-                name: name.clone(),
-                surroundings,
-            })
-            .await?;
-        let health = self.examine(&survey.definition, &place, &request).await;
-        workspaces.discard_checkout(name).await;
-        let health = health?;
-        self.remember(&request.repository, &known, &health).await?;
+        let id = known.layer.id.clone();
+        let (site, definition) = (Arc::clone(&self.site), Arc::clone(&survey.definition));
+        let (repository, layer) = (request.repository.clone(), id.clone());
+        // By a task of its own: the checkout is cleared away though nobody waits any more.
+        let looked = tokio::spawn(async move { site.look(&definition, &request, layer).await }).await;
+        let health = looked.map_err(|error| Fault::bug(format!("a look at an environment broke off: {error}")))??;
+        self.remember(&repository, &known, &health).await?;
         let note = (known.about.key != survey.key).then(|| format!("The {} serves.", known.name()));
-        Ok(EnvironmentUse { layer: Some(id.clone()), health, note })
-    }
-
-    async fn examine(
-        &self,
-        definition: &Definition,
-        place: &Prepared,
-        request: &BuildRequest,
-    ) -> Result<Health, Fault> {
-        let used = Used::of(&*self.site.rooms().secrets, &request.repository, definition).await?;
-        let sandbox = Request {
-            repository: &request.repository,
-            definition,
-            place,
-            reach: Reach::Check,
-            confinement: request.confinement,
-            env: line::environment().collect(),
-            bridges: Vec::new(),
-            refused: Refusals::default().receiver(),
-            output_bytes: OUTPUT,
-        };
-        let furnished = self.site.furnish(sandbox, &used).await?;
-        let mut log = Log::default();
-        for note in services::start(&furnished, &definition.services).await {
-            log.say(&note);
-        }
-        let found = health::find(&**furnished.sandbox(), request, &mut log).await;
-        furnished.sandbox().kill().await;
-        Ok(found?.of(log.keep(&self.site).await))
+        Ok(EnvironmentUse { layer: Some(id), health, note })
     }
 
     pub(crate) async fn known_layers(&self, repository: Repository) -> Result<Vec<Layer>, Fault> {
@@ -221,6 +182,60 @@ impl Environments {
         let health = serde_json::to_string(health)
             .map_err(|error| Fault::bug(format!("an environment's health cannot be written down: {error}")))?;
         self.site.rooms().cache.put(remembered_as(repository, known), health).await
+    }
+}
+
+impl Site {
+    /// What the checks say of the base in a fresh checkout over this layer.
+    async fn look(
+        &self,
+        definition: &Definition,
+        request: &BuildRequest,
+        layer: EnvironmentId,
+    ) -> Result<Health, Fault> {
+        let workspaces = &self.rooms().workspaces;
+        let name = format!("health-{}-{}", layer.short(), jiff::Timestamp::now().as_nanosecond());
+        let checkout = CheckoutRequest {
+            repository: request.repository.clone(),
+            commit: request.base.clone(),
+            protect: None,
+            name: name.clone(),
+            surroundings: Surroundings { environment: Some(layer), confinement: request.confinement },
+        };
+        let health = match workspaces.checkout(checkout).await {
+            Ok(place) => self.examine(definition, &place, request).await,
+            Err(fault) => Err(fault),
+        };
+        workspaces.discard_checkout(name).await;
+        health
+    }
+
+    async fn examine(
+        &self,
+        definition: &Definition,
+        place: &Prepared,
+        request: &BuildRequest,
+    ) -> Result<Health, Fault> {
+        let used = Used::of(&*self.rooms().secrets, &request.repository, definition).await?;
+        let sandbox = Request {
+            repository: &request.repository,
+            definition,
+            place,
+            reach: Reach::Check,
+            confinement: request.confinement,
+            env: line::environment().collect(),
+            bridges: Vec::new(),
+            refused: Refusals::default().receiver(),
+            output_bytes: OUTPUT,
+        };
+        let furnished = self.furnish(sandbox, &used).await?;
+        let mut log = Log::default();
+        for note in services::start(&furnished, &definition.services).await {
+            log.say(&note);
+        }
+        let found = health::find(&**furnished.sandbox(), request, &mut log).await;
+        furnished.sandbox().kill().await;
+        Ok(found?.of(log.keep(self).await))
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Environment {
     pub definition: Definition,
     /// Else it is detected.
     pub says_what_to_install: bool,
+    /// Else it may reach the registries of what is detected.
+    pub says_where_from: bool,
 }
 
 #[derive(Deserialize)]
@@ -47,8 +49,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Section {
     install: Option<Lines>,
-    #[serde(default)]
-    install_network: Vec<Spanned<String>>,
+    install_network: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     network: Vec<Spanned<String>>,
     #[serde(default)]
@@ -207,6 +208,7 @@ impl Reader<'_> {
 
     fn environment(&self, section: Section) -> Result<Environment, Fault> {
         let says_what_to_install = section.install.is_some();
+        let says_where_from = section.install_network.is_some();
         let mut variables = BTreeMap::new();
         for (name, value) in section.variables {
             self.variable_name(&name)?;
@@ -221,7 +223,7 @@ impl Reader<'_> {
         let definition = Definition {
             source: Source::File(OVERNIGHT.to_owned()),
             install: section.install.unwrap_or_default().0,
-            install_network: self.entries(section.install_network)?,
+            install_network: self.entries(section.install_network.unwrap_or_default())?,
             services,
             variables,
             secrets,
@@ -237,7 +239,7 @@ impl Reader<'_> {
             stage: section.stage,
             ..Definition::default()
         };
-        Ok(Environment { definition, says_what_to_install })
+        Ok(Environment { definition, says_what_to_install, says_where_from })
     }
 
     /// Entries of an allow-list.

@@ -7,7 +7,7 @@ use domain::{
     environment::{Health, Stage},
     ports::{
         environments::{Environments as _, Start},
-        sandbox::Exit,
+        sandbox::{Confinement, Exit},
         workspace::Workspaces as _,
     },
 };
@@ -72,7 +72,7 @@ async fn a_failing_line_is_told_with_its_last_words() {
     assert_eq!(fault.class, FaultClass::Environment);
     assert!(fault.what.contains("`seq 30; exit 3` ended with exit code 3. It printed at last:\n11\n12"), "{fault}");
     let hint = fault.hint.unwrap();
-    let log = world.log(Some(domain::check::BlobId(hint.rsplit(' ').next().unwrap().to_owned()))).await;
+    let log = world.log(Some(domain::check::BlobId(hint.rsplit('/').next().unwrap().to_owned()))).await;
     assert!(log.starts_with("$ echo first\nfirst\n$ seq 30; exit 3\n1\n") && !log.contains("echo no"), "{log}");
     let (repository, _) = world.origin().await;
     assert!(world.workspaces.environments(repository).await.unwrap().is_empty());
@@ -160,7 +160,9 @@ async fn nothing_to_install_and_nothing_to_check_is_no_environment() {
     // A check alone warms caches.
     world.commit(&[(".gitignore", "cache")]);
     let built = world.build(&["echo warm > cache"], Start::Newest).await.unwrap();
-    assert_eq!(world.run(built.used.layer, "cat cache").await, ("warm\n".to_owned(), Exit::Code(0)));
+    assert_eq!(world.run(built.used.layer.clone(), "cat cache").await, ("warm\n".to_owned(), Exit::Code(0)));
+    let provided = world.environments.provide(world.request(&[]).await).await.unwrap();
+    assert_eq!(provided.layer, built.used.layer, "once a person built one, tasks are given it");
 }
 
 #[tokio::test]
@@ -171,6 +173,19 @@ async fn a_venv_s_programs_are_found_first() {
     let built = world.build(&["test \"$(python3)\" = mine"], Start::Newest).await.unwrap();
     assert_eq!(built.used.health, Health::Healthy);
     assert_eq!(world.run(built.used.layer, "python3; ls -d .").await.0, "mine\n.\n");
+}
+
+#[tokio::test]
+async fn plain_processes_get_an_environment_of_their_own() {
+    let text = "[environment]\ninstall = 'echo echo mine > tool; chmod +x tool; echo $HOME > ~/home'\n\
+        variables = { PATH = '/workspace' }";
+    let mut world = World::of(&[("overnight.toml", text)]).await;
+    let confined = world.build(&[], Start::Newest).await.unwrap();
+    world.confinement = Confinement::Unconfined;
+    let plain = world.environments.provide(world.request(&["tool"]).await).await.unwrap();
+    assert!(plain.layer != confined.used.layer && plain.health == Health::Healthy, "{plain:?}");
+    let (said, _) = world.run(plain.layer, "tool; cat ~/home").await;
+    assert!(said.starts_with("mine\n/") && !said.contains("/home/agent"), "{said}");
 }
 
 #[tokio::test]

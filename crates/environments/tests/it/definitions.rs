@@ -49,8 +49,16 @@ async fn the_first_file_that_speaks_is_heard() {
     assert_eq!(ours.install_network, ["more.example", "npm"]);
     assert!(ours.network.is_empty() && ours.checks_network.is_empty());
 
-    world.commit(&[("overnight.toml", "[environment]\ninstall = []")]);
-    assert!(defined(&world).await.install.is_empty());
+    world.commit(&[("overnight.toml", "[environment]\ninstall = 'npm install'")]);
+    let ours = defined(&world).await;
+    assert_eq!(
+        (&ours.install[..], &ours.install_network[..]),
+        (&["npm install".to_owned()][..], &["npm".to_owned()][..])
+    );
+
+    world.commit(&[("overnight.toml", "[environment]\ninstall = []\ninstall_network = []")]);
+    let ours = defined(&world).await;
+    assert!(ours.install.is_empty() && ours.install_network.is_empty());
 }
 
 #[tokio::test]
