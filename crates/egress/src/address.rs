@@ -38,10 +38,10 @@ fn v4(address: Ipv4Addr) -> Place {
         [100, 64..=127, ..] => Place::Private("an address of a carrier's network"),
         [127, ..] => Place::Private("a loopback address"),
         [169, 254, ..] => Place::Barred("a link-local address"),
+        // Some networks put these to use of their own.
         [198, 18..=19, ..] => Place::Private("an address for benchmarks"),
-        [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 51, 100, _] | [203, 0, 113, _] => {
-            Place::Barred("a reserved address")
-        }
+        [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => Place::Private("an address for documentation"),
+        [192, 0, 0, _] | [192, 88, 99, _] => Place::Barred("a reserved address"),
         [224..=239, ..] => Place::Barred("a multicast address"),
         [240..=255, ..] => Place::Barred("a reserved address"),
         _ => Place::Public,
@@ -106,6 +106,8 @@ mod tests {
             "192.168.1.1",
             "100.64.0.1",
             "198.18.0.1",
+            "192.0.2.1",
+            "203.0.113.1",
             "::1",
             "fd12::1",
             "fc00::1",
@@ -124,7 +126,6 @@ mod tests {
             "255.255.255.255",
             "240.0.0.1",
             "192.0.0.192",
-            "192.0.2.1",
             "168.63.129.16",
             "100.100.100.200",
             "fd00:ec2::254",

@@ -29,7 +29,14 @@ pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// Of every server that is spoken for.
     key: KeyPair,
-    servers: Mutex<HashMap<Name, Arc<ServerConfig>>>,
+    issued: Mutex<Issued>,
+}
+
+#[derive(Default)]
+struct Issued {
+    /// In all: numbers the certificates, as no two of one authority may have the same number.
+    count: u64,
+    servers: HashMap<Name, Arc<ServerConfig>>,
 }
 
 impl std::fmt::Debug for Authority {
@@ -51,7 +58,7 @@ impl Authority {
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?.der().clone();
         let issuer = Issuer::new(params, key);
-        Ok(Self { certificate, issuer, key: KeyPair::generate()?, servers: Mutex::default() })
+        Ok(Self { certificate, issuer, key: KeyPair::generate()?, issued: Mutex::default() })
     }
 
     pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
@@ -60,12 +67,13 @@ impl Authority {
 
     /// What speaks for `name`.
     pub(crate) fn server(&self, name: &Name) -> Result<Arc<ServerConfig>, Fault> {
-        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = servers.get(name) {
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = issued.servers.get(name) {
             return Ok(Arc::clone(server));
         }
         let fault = |error: &dyn std::fmt::Display| Fault::bug(format!("{name} cannot be spoken for: {error}"));
-        let leaf = self.sign(name).map_err(|error| fault(&error))?;
+        issued.count += 1;
+        let leaf = self.sign(name, issued.count).map_err(|error| fault(&error))?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
         let mut server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -73,15 +81,16 @@ impl Authority {
             .map_err(|error| fault(&error))?;
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
         let server = Arc::new(server);
-        if servers.len() >= KEPT {
-            servers.clear();
+        if issued.servers.len() >= KEPT {
+            issued.servers.clear();
         }
-        servers.insert(name.clone(), Arc::clone(&server));
+        issued.servers.insert(name.clone(), Arc::clone(&server));
         Ok(server)
     }
 
-    fn sign(&self, name: &Name) -> Result<CertificateDer<'static>, rcgen::Error> {
+    fn sign(&self, name: &Name, number: u64) -> Result<CertificateDer<'static>, rcgen::Error> {
         let mut params = dated(CertificateParams::new([name.to_string()])?);
+        params.serial_number = Some(number.into());
         // Not the host's name: a common name holds 64 characters at most.
         params.distinguished_name = called("Overnight");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

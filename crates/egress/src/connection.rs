@@ -29,8 +29,8 @@ use crate::{
     watched::Watched,
 };
 
-/// The longest head of a request.
-const HEAD_BYTES: usize = 64 << 10;
+/// The longest head of a request or an answer.
+pub(crate) const HEAD_BYTES: usize = 64 << 10;
 
 /// Serves until either side has ended, or nothing moves for too long.
 pub(crate) async fn serve(socket: TcpStream, guard: Arc<Guard>) {

@@ -8,7 +8,8 @@ use crate::presets;
 
 /// What there is to write.
 const FORMS: &str = "write a host (`registry.example`), all below one (`*.example.com`), either with a port \
-    (`db.example:5432`), any of these with ` fetch` for reading only, or the name of a preset";
+    (`db.example:5432`), any of these with ` fetch` for reading only, or a preset; a host of a private network is allowed \
+    by its name, once the operator's list lets that name lead there";
 
 /// A host's name in lower case, without a dot at the end. Never an address, in whatever notation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -124,7 +125,15 @@ impl Entry {
             None => (text, Access::Full),
         };
         let (hosts, port) = with_port(text)?;
-        Ok(Self { hosts: Hosts::parse(hosts)?, port, access })
+        let hosts = Hosts::parse(hosts)?;
+        match &hosts {
+            // Most likely a preset's name, misspelt or with something added.
+            Hosts::One(name) if !name.as_str().contains('.') => Err(format!(
+                "{text:?} is not a preset ({}), and the name of a host has a dot in it",
+                presets::PRESETS.map(|(name, _)| name).join(", ")
+            )),
+            Hosts::One(_) | Hosts::Below(_) => Ok(Self { hosts, port, access }),
+        }
     }
 }
 
@@ -141,19 +150,10 @@ pub(crate) fn with_port(text: &str) -> Result<(&str, Option<u16>), String> {
 
 /// The entries that a text stands for: itself, or those of a preset.
 pub(crate) fn read(text: &str) -> Result<Vec<Entry>, Fault> {
-    let fault = |text: &str, why: String| {
-        let hint = if why.contains("is an address") {
-            format!(
-                "{FORMS}; a host of a private network is allowed by its name, and by the operator's list of names that may lead there"
-            )
-        } else {
-            FORMS.to_owned()
-        };
-        Fault::input(format!("the allow-list's entry {text:?} cannot be read: {why}")).hint(hint)
-    };
+    let fault = |why| Fault::input(format!("the allow-list's entry {text:?} cannot be read: {why}")).hint(FORMS);
     match presets::named(text.trim()) {
-        Some(entries) => entries.iter().map(|entry| Entry::parse(entry).map_err(|why| fault(entry, why))).collect(),
-        None => Ok(vec![Entry::parse(text).map_err(|why| fault(text, why))?]),
+        Some(entries) => entries.iter().map(|entry| Entry::parse(entry).map_err(fault)).collect(),
+        None => Ok(vec![Entry::parse(text).map_err(fault)?]),
     }
 }
 
@@ -202,6 +202,6 @@ mod tests {
             assert!(fault.what.contains(entry), "{fault}");
             assert!(fault.hint.is_some_and(|hint| hint.contains("`*.example.com`")), "{entry}");
         }
-        assert!(read("10.0.0.1").unwrap_err().hint.is_some_and(|hint| hint.contains("operator's list")));
+        assert!(read("pypii").unwrap_err().what.contains("packagist, pypi, rubygems"));
     }
 }

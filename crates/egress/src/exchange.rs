@@ -24,6 +24,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     answer::{self, Answer, Body},
+    connection,
     entry::Access,
     gate::Guard,
     policy::{Rule, Target},
@@ -253,7 +254,8 @@ async fn shake_hands<T>(io: T) -> hyper::Result<(SendRequest<Body>, JoinSet<()>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+    let (sender, connection) =
+        http1::Builder::new().max_buf_size(connection::HEAD_BYTES).handshake(TokioIo::new(io)).await?;
     let mut driver = JoinSet::new();
     driver.spawn(async move {
         // What goes wrong is told to the request that it goes wrong for.

@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use domain::ports::{
-    egress::{Pass, Refusal},
-    sandbox,
-};
+use domain::ports::{egress::Refusal, sandbox};
 use rustls::ClientConfig;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
@@ -31,7 +28,7 @@ pub(crate) struct Guard {
     pub(crate) limits: Limits,
     /// Connections of all gates.
     pub(crate) places: Arc<Semaphore>,
-    pub(crate) pass: Pass,
+    pub(crate) refused: Arc<dyn Fn(Refusal) + Send + Sync>,
 }
 
 /// Both sides of a TLS connection that is ended here.
@@ -50,7 +47,7 @@ impl Guard {
         let host = host[..host.floor_char_boundary(HOST_BYTES)].to_owned();
         let refusal = Refusal { host, port, why: why.into(), entry, by: None };
         let answer = answer::refused(&refusal);
-        (self.pass.refused)(refusal);
+        (self.refused)(refusal);
         answer
     }
 }
@@ -101,7 +98,7 @@ async fn accept(listener: TcpListener, guard: Arc<Guard>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < guard.limits.per_gate => match accepted {
+            accepted = listener.accept(), if connections.len() < guard.limits.per_gate.max(1) => match accepted {
                 Ok((socket, _)) => {
                     // Where all gates together have too many, this one's sandbox is told by a closed connection.
                     if let Ok(place) = Arc::clone(&guard.places).try_acquire_owned() {

@@ -3,7 +3,7 @@
 /// Each with the entries it stands for. Where one host also takes what anybody sends (forges, registries that are published to
 /// where they are read from), it is for fetching only. Maven's are not: Java believes no authority of ours, and they take
 /// nothing from strangers but Gradle's plugins.
-pub(crate) const PRESETS: &[(&str, &[&str])] = &[
+pub(crate) const PRESETS: [(&str, &[&str]); 17] = [
     ("alpine", &["dl-cdn.alpinelinux.org fetch"]),
     ("conda", &["conda.anaconda.org fetch", "repo.anaconda.com fetch"]),
     ("crates", &["crates.io fetch", "index.crates.io", "static.crates.io"]),

@@ -183,7 +183,7 @@ impl Egress for Proxy {
             reach: Arc::clone(&self.reach),
             limits: self.limits,
             places: Arc::clone(&self.places),
-            pass,
+            refused: pass.refused,
         };
         Ok(Gate { door: Arc::new(Door::new(guard, bundle)), env, readable })
     }

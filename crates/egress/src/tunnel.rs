@@ -7,7 +7,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use bytes::BytesMut;
-use hyper::{Request, StatusCode, body::Incoming, header, service::service_fn};
+use hyper::{Method, Request, StatusCode, body::Incoming, header, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -134,6 +134,9 @@ impl Tunnel {
 /// Whether a request is for the host that the tunnel leads to.
 fn fits(guard: &Guard, request: &Request<Incoming>, to: &Destination) -> Result<(), Box<Answer>> {
     let bad = |why: &str| Box::new(answer::failed(StatusCode::BAD_REQUEST, why));
+    if request.method() == Method::CONNECT {
+        return Err(bad("a tunnel leads to one host"));
+    }
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = match hosts.next().map(|host| host.to_str()) {
         Some(Ok(host)) => Some(host),

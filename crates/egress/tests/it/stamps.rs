@@ -64,6 +64,13 @@ async fn it_goes_to_its_own_host_only() {
     let told =
         gate.fetch("api.site.test", &ask("api.site.test", "").replace("GET /", "GET https://other.site.test/")).await;
     assert!(told.starts_with("HTTP/1.1 403"), "{told}");
+    let told = gate
+        .fetch(
+            "api.site.test",
+            "CONNECT api.site.test:443 HTTP/1.1\r\nHost: api.site.test:443\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+    assert!(told.starts_with("HTTP/1.1 400"), "{told}");
     // Never in the clear.
     assert!(gate.get("http://api.site.test/").await.starts_with("HTTP/1.1 403"));
     assert!(gate.tunnel("api.site.test:80").await.unwrap_err().starts_with("HTTP/1.1 403"));
