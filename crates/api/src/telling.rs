@@ -89,9 +89,15 @@ pub fn environment(used: &EnvironmentUse) -> String {
     text
 }
 
+/// The most of a command line that is told, in characters.
+const LINE: usize = 80;
+
 /// A host that was not let through, and by whom it was wanted.
 pub fn blocked(refusal: &Refusal) -> String {
-    let by = refusal.by.as_ref().map_or_else(String::new, |by| format!(" by `{by}`"));
+    let by = refusal.by.as_ref().map_or_else(String::new, |by| {
+        let rest = if by.chars().count() > LINE { "…" } else { "" };
+        format!(" by `{}{rest}`", by.chars().take(LINE).collect::<String>())
+    });
     let port = if matches!(refusal.port, 80 | 443) { String::new() } else { format!(":{}", refusal.port) };
     format!("blocked: {}{port}{by}: {}", refusal.host, refusal.why)
 }

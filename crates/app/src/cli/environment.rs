@@ -47,6 +47,11 @@ pub enum Env {
     Build(Build),
     /// Run the checks on the base, in the layer that serves it
     Check(Check),
+    /// What a build printed
+    Log {
+        /// As a failed build names it; without one, that of the newest layer
+        id: Option<String>,
+    },
 }
 
 /// A base of the repository here.

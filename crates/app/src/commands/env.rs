@@ -27,20 +27,22 @@ pub fn env(context: &Context, what: &Env) -> Result<Exit, Fault> {
         Env::Show(at) => show(context, at),
         Env::Build(args) => build(context, args),
         Env::Check(args) => check(context, args),
+        Env::Log { id } => log(context, id.as_deref()),
     }
 }
 
 fn show(context: &Context, at: &At) -> Result<Exit, Fault> {
-    let mut path = format!("environment?directory={}", escape(&run::current_directory()?.to_string_lossy()));
-    if let Some(base) = &at.base {
-        path.push_str(&format!("&base={}", escape(base)));
-    }
-    let body = context.client.body(context.client.get(&path)?)?;
+    let body = context.client.body(context.client.get(&of_here(at.base.as_deref())?)?)?;
     match context.form {
         Form::Json => context.print_json(&body),
         Form::Text => terminal::print(&page(&context.screen, &read_json(&body)?)),
     }
     Ok(Exit::Well)
+}
+
+fn of_here(base: Option<&str>) -> Result<String, Fault> {
+    let base = base.map_or_else(String::new, |base| format!("&base={}", escape(base)));
+    Ok(format!("environment?directory={}{base}", escape(&run::current_directory()?.to_string_lossy())))
 }
 
 fn page(screen: &Screen, environment: &Environment) -> String {
@@ -218,6 +220,24 @@ fn check(context: &Context, args: &Check) -> Result<Exit, Fault> {
     Ok(came_to(&judged))
 }
 
+/// What a build printed: one that is named, else that of the newest layer.
+fn log(context: &Context, id: Option<&str>) -> Result<Exit, Fault> {
+    let newest = match id {
+        Some(id) => id.to_owned(),
+        None => {
+            let none = || {
+                Fault::not_found("there is no layer, or nothing of its build was kept")
+                    .hint("a build that failed names its log; `overnight env build` builds one")
+            };
+            let environment: Environment = context.client.get_json(&of_here(None)?)?;
+            environment.layers.into_iter().next().and_then(|layer| layer.log).ok_or_else(none)?.0
+        }
+    };
+    let text = context.client.body(context.client.get(&format!("blobs/{}", escape(&newest)))?)?;
+    terminal::print(&clean(&String::from_utf8_lossy(&text)));
+    Ok(Exit::Well)
+}
+
 fn came_to(used: &EnvironmentUse) -> Exit {
     if used.health.ill().is_some() { Exit::Badly } else { Exit::Well }
 }
@@ -246,14 +266,13 @@ pub fn before_first_use(environment: &Environment) -> Option<String> {
     if !environment.layers.is_empty() {
         return None;
     }
-    let installs = environment.definition.install.join(" && ");
+    let installs = environment.definition.install.join("`, then `");
     match &environment.definition.source {
         Source::Nothing => None,
         Source::File(path) if installs.is_empty() => Some(format!("environment: {path}; nothing to install")),
         Source::File(path) => Some(format!("environment: {path}; the first task waits while `{installs}` runs, once")),
         Source::Detected(files) => Some(format!(
-            "environment: {} would install with `{installs}`; `overnight env build` does it once for all tasks, \
-             and `overnight env show` says more",
+            "environment: found {}; `overnight env build` would install once for all tasks, with `{installs}`",
             files.join(", ")
         )),
     }

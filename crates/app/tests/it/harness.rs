@@ -96,8 +96,15 @@ impl Place {
 
     /// The program with these arguments, in the repository.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_overnight"));
-        command.args(arguments).current_dir(&self.repository).env_clear();
+        let mut command = self.program(env!("CARGO_BIN_EXE_overnight"));
+        command.args(arguments);
+        command
+    }
+
+    /// Another program, as the same person would start it.
+    pub fn program(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.repository).env_clear();
         command.env("PATH", path()).env("HOME", self.directory.path().join("user")).env("OVERNIGHT_HOME", &self.home);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

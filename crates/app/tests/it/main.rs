@@ -5,9 +5,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that unwraps has failed")]
 
 mod bad_input;
+mod by_hand;
 mod commands;
 mod daemon;
 mod demo;
+mod environments;
 mod harness;
 mod main_job;
 mod model;
