@@ -109,7 +109,9 @@ impl Memory {
         let limit = ["memory.max", "memory.limit_in_bytes"].into_iter().find_map(|file| content(&self.group, file));
         let limit: u64 = limit?.trim().parse().ok()?;
         let gibibytes = limit as f64 / f64::from(1 << 30);
-        Some(format!("\n[killed for its memory: all that runs in the sandbox may use {gibibytes:.1} GiB together]\n"))
+        Some(format!(
+            "\n[a process was killed: all that runs in the sandbox may use {gibibytes:.1} GiB of memory together]\n"
+        ))
     }
 }
 

@@ -8,7 +8,9 @@
 //! reports. Every one of them ends, with all below it, when the socket to the daemon closes: that is how a kill, a dropped
 //! handle and the daemon's death are one case.
 //!
-//! Memory, processes and processor time of a sandbox are bounded by control groups (`groups`) where the machine lends them.
+//! Memory, processes and processor time of a sandbox are bounded by control groups (`groups`) where the machine lends them; what
+//! it holds on disk by a look now and then at how much that is (`quota`, `usage`). Values of secrets are taken out of what its
+//! commands print (`process`) and what is read of its files (`masked`); a person's terminal (`terminal`) shows all.
 //!
 //! The network of a confined sandbox is its own loopback (`network`): sockets made in it are passed to the daemon, which serves
 //! and reaches them. A workspace of layers is an overlay that the keeper mounts (`overlay`); the daemon reads and writes it through

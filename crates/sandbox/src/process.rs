@@ -6,6 +6,7 @@ use std::{
     io, mem,
     os::fd::OwnedFd,
     path::PathBuf,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,14 +21,14 @@ use domain::{
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::{oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 
 use crate::{
     capture::{Capture, Spill},
     groups::Memory,
     link::Link,
-    quota::Notice,
+    quota::{Notice, Overrun},
     sys,
     wire::Report,
 };
@@ -138,9 +139,7 @@ impl Process {
         let reader = Reader { pipe, sink, closed: false };
         Ok(Self { captured, hold: Hold::on(init, Some(reader), terms) })
     }
-}
 
-impl Process {
     pub fn life(&self) -> Life {
         self.hold.life()
     }
@@ -175,19 +174,8 @@ async fn attend(
     tokio::pin!(expired);
     loop {
         let report = tokio::select! {
-            _ = &mut killed, if !let_go => {
-                let_go = true;
-                init.let_go();
-                continue;
-            }
-            () = &mut expired, if !let_go => {
-                cause = Exit::TimedOut;
-                let_go = true;
-                init.let_go();
-                continue;
-            }
-            over = terms.quota.over(), if !let_go => {
-                cause = Exit::OverQuota { held: over.held, quota: over.quota };
+            why = called_off(&mut killed, expired.as_mut(), &mut terms.quota), if !let_go => {
+                cause = why;
                 let_go = true;
                 init.let_go();
                 continue;
@@ -218,6 +206,15 @@ async fn attend(
     };
     conclude(reader.as_mut(), terms.memory.as_ref().filter(|_| exit.is_none() && !let_go)).await;
     state.send_replace(State::Gone(exit.unwrap_or(cause)));
+}
+
+/// Resolves when a command must end, to how it then has ended.
+async fn called_off(killed: &mut oneshot::Receiver<()>, expired: Pin<&mut Sleep>, quota: &mut Notice) -> Exit {
+    tokio::select! {
+        _ = killed => Exit::Signal(libc::SIGKILL),
+        () = expired => Exit::TimedOut,
+        Overrun { held, quota } = quota.over() => Exit::OverQuota { held, quota },
+    }
 }
 
 /// Waits for output as long as there can be some.

@@ -35,7 +35,7 @@ async fn a_memory_bomb_ends_and_harms_nobody_else() {
         let mut witness = neighbour.spawn(sh("until test -e go; do sleep 0.01; done; echo unharmed")).await.unwrap();
         let (exit, printed) = run(&*sandbox, exec(&["/usr/bin/env", "python3", "-c", BOMB])).await;
         assert_eq!(exit, Exit::Signal(libc::SIGKILL), "{confinement:?} {printed}");
-        let told = "\n[killed for its memory: all that runs in the sandbox may use 0.2 GiB together]\n";
+        let told = "\n[a process was killed: all that runs in the sandbox may use 0.2 GiB of memory together]\n";
         assert!(printed.ends_with(told), "{confinement:?} {printed}");
         // The sandbox itself goes on too.
         assert_eq!(run(&*sandbox, sh("echo again; exit 1")).await.1, "again\n");

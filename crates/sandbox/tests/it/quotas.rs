@@ -116,6 +116,20 @@ async fn files_without_a_name_are_found() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_was_left_behind_is_ended_too() {
+    let place = Place::new();
+    let sandbox = open(&place, Confinement::Confined).await;
+    let mark = mark();
+    let script = format!("(head -c 40M /dev/zero > big; exec sleep {mark}) > log 2>&1 & echo started");
+    let mut process = sandbox.spawn(sh(&script)).await.unwrap();
+    assert_eq!(process.wait(LONG).await, Some(Exit::Code(0)));
+    while !place.root().join("big").exists() || !sandbox.running().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((process.wait(LONG).await, alive(&mark)), (Some(Exit::Code(0)), 0));
+}
+
+#[tokio::test]
 async fn all_that_run_are_ended_and_neighbours_are_not() {
     let (place, other) = (Place::new(), Place::new());
     let (sandbox, neighbour) = (open(&place, Confinement::Confined).await, open(&other, Confinement::Confined).await);
