@@ -53,6 +53,7 @@ pub(crate) fn opening(turn: &TurnRequest, fresh: bool) -> String {
     if fresh {
         brief(&mut text, turn);
     }
+    list(&mut text, "The sandbox", &turn.surroundings);
     match &turn.prompt {
         Prompt::Start { plan: Some(plan), .. } => {
             section(&mut text, "The approved plan", plan);
@@ -166,6 +167,7 @@ mod tests {
             checks: vec!["cargo test".to_owned()],
             prompt,
             instructions: vec![("AGENTS.md".to_owned(), "Use tabs.".to_owned())],
+            surroundings: vec!["There is no network.".to_owned()],
             max_rounds: 50,
         }
     }
@@ -184,7 +186,8 @@ mod tests {
         assert_eq!(
             opening(&turn(Mode::Work, start(None)), true),
             "# Goal\nMend the parser\n\n# Requirements\n- keep the API\n\n# Protected paths\n- tests/**\n\n\
-             # Checks that Overnight will run\n- cargo test\n\n# Instructions of the repository (AGENTS.md)\nUse tabs."
+             # Checks that Overnight will run\n- cargo test\n\n# Instructions of the repository (AGENTS.md)\nUse tabs.\n\n\
+             # The sandbox\n- There is no network."
         );
     }
 
@@ -195,7 +198,8 @@ mod tests {
         let first = opening(&turn(Mode::Work, fix(false)), false);
         assert_eq!(
             first,
-            "# The checks are red on your change\n1 test failed\n\nFind the cause in the code and mend it.\n\n\
+            "# The sandbox\n- There is no network.\n\n# The checks are red on your change\n1 test failed\n\n\
+             Find the cause in the code and mend it.\n\n\
              A person comments: use a map\n\nA person comments: and test it"
         );
         assert!(opening(&turn(Mode::Work, fix(true)), false).contains("different approach"));
@@ -204,7 +208,7 @@ mod tests {
             "without a conversation the brief is told"
         );
         let approved = opening(&turn(Mode::Work, start(Some("1. do it"))), false);
-        assert!(approved.starts_with("# The approved plan\n1. do it\n"), "{approved}");
+        assert!(approved.contains("# The approved plan\n1. do it\n"), "{approved}");
         let answer = Prompt::Answer { question: "Which?".to_owned(), answer: "B".to_owned(), comments: Vec::new() };
         assert_eq!(opening(&turn(Mode::Work, answer), false), "You asked: Which?\n\nA person answers: B");
         assert!(opening(&turn(Mode::Plan, start(None)), true).contains("only read and search"));

@@ -318,6 +318,7 @@ impl Scene {
                 checks: Vec::new(),
                 prompt: Prompt::Start { plan: None, comments: Vec::new() },
                 instructions: Vec::new(),
+                surroundings: Vec::new(),
                 max_rounds: 50,
             },
         }

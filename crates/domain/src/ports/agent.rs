@@ -65,6 +65,8 @@ pub struct TurnRequest {
     pub prompt: Prompt,
     /// Content of the repository's AGENTS.md files (path, text) from the base, root first.
     pub instructions: Vec<(String, String)>,
+    /// What the one who works should know of the sandbox, a sentence each: what it reaches, which services run, and which do not.
+    pub surroundings: Vec<String>,
     /// Rounds left for this turn.
     pub max_rounds: u32,
 }

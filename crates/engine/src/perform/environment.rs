@@ -14,6 +14,7 @@ use domain::{
     ports::{
         egress::Refusal,
         environments::BuildRequest,
+        sandbox::Confinement,
         workspace::{Origin, Surroundings},
     },
 };
@@ -82,6 +83,27 @@ pub(super) async fn surroundings(job: &Job<'_>) -> Result<Surroundings, Fault> {
     let attempt = job.task.attempts.first().map_or(AttemptNo(1), |attempt| attempt.no);
     let used = provide(job, attempt, job.task.checks.clone()).await?;
     Ok(Surroundings { environment: used.layer, confinement })
+}
+
+/// What an agent is told of its sandbox at the start.
+pub(super) async fn told(job: &Job<'_>) -> Result<Vec<String>, Fault> {
+    let origin = &job.task.origin;
+    let definition = job.site.ports.environments.definition(origin.repository.clone(), origin.base.clone()).await?;
+    let mut told = match (job.task.confinement, &definition.network[..]) {
+        (Confinement::Unconfined, _) => Vec::new(),
+        (Confinement::Confined, []) => vec!["There is no network: do not try to download anything.".to_owned()],
+        (Confinement::Confined, hosts) => {
+            vec![format!(
+                "Of the network only these can be reached, through the proxy that is set: {}.",
+                hosts.join(", ")
+            )]
+        }
+    };
+    told.extend(definition.services.iter().map(|service| match service.port {
+        Some(port) => format!("The service {} runs at http://localhost:{port} (`{}`).", service.name, service.command),
+        None => format!("The service {} runs (`{}`).", service.name, service.command),
+    }));
+    Ok(told)
 }
 
 /// Tells each refused host once, and not more than a person reads.

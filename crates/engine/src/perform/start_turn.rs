@@ -120,10 +120,10 @@ impl Turn<'_> {
             interrupt.ask();
         }
         let line = Line::new(self.key(), self.no, say, interrupt, Arc::clone(&sandbox));
-        let mut instructions = if self.no == TurnNo(1) { self.instructions().await? } else { Vec::new() };
-        if !notes.is_empty() {
-            instructions.push(("notes on the sandbox".to_owned(), notes.join("\n")));
-        }
+        let first = self.no == TurnNo(1);
+        let instructions = if first { self.instructions().await? } else { Vec::new() };
+        let mut surroundings = if first { environment::told(job).await? } else { Vec::new() };
+        surroundings.extend(notes);
         let request = TurnRequest {
             key: self.key(),
             turn: self.no,
@@ -132,6 +132,7 @@ impl Turn<'_> {
             checks: task.checks.iter().map(|check| check.command.clone()).collect(),
             prompt: prompt.clone(),
             instructions,
+            surroundings,
             max_rounds,
         };
         let hands = Hands {
