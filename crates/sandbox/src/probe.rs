@@ -32,75 +32,74 @@ pub fn probe(sandboxes: &Sandboxes) -> Probe {
     let tried = thread::scope(|scope| {
         scope.spawn(|| attempt(sandboxes)).join().unwrap_or_else(|_| Err(Fault::bug("the trial of a sandbox panicked")))
     });
-    let Tried { bounds, confined, layered } = tried.unwrap_or_else(Tried::failed);
-    let wall = |name: &str, note: &str| Wall {
+    let tried = tried.unwrap_or_else(Tried::failed);
+    Probe { confined: tried.confined.is_ok(), layers: tried.layered.is_ok(), walls: walls(&tried) }
+}
+
+fn walls(tried: &Tried) -> Vec<Wall> {
+    let Tried { bounds, confined, layered } = tried;
+    let wall = |name: &str, stands: bool, with: &str, without: &str| Wall {
         name: name.to_owned(),
-        stands: confined.is_ok(),
-        note: confined.as_ref().map_or_else(ToString::to_string, |()| note.to_owned()),
+        stands: stands && confined.is_ok(),
+        note: match confined {
+            Err(fault) => fault.to_string(),
+            Ok(()) => if stands { with } else { without }.to_owned(),
+        },
     };
-    let mut walls = vec![
-        wall(
+    let always = |name, note| wall(name, true, note, "");
+    let bounded = |bit: u32| bounds & bit != 0;
+    let grouped = |name, bit, with| wall(name, bounded(bit), with, NO_GROUPS);
+    vec![
+        always(
             "files",
             "the home directory and Overnight's state are not seen; the system is read-only (mount namespace)",
         ),
-        wall("processes", "no other process is seen or signaled (PID and IPC namespaces)"),
-        wall("network", "a loopback of its own, from which only what Overnight serves is reached (network namespace)"),
-        wall("privileges", "no capability, none gained by exec, no further user namespace (user namespace)"),
-    ];
-    let open = |name: &str, note: String| Wall { name: name.to_owned(), stands: false, note };
-    let root = rustix::process::geteuid().is_root();
-    let bounded = |bit: u32| bounds & bit != 0;
-    walls.push(if bounded(groups::SYSTEM_CALLS) {
-        wall("system calls", "no tracing, mounts, namespaces, keys, io_uring, bpf, raw sockets and the like (seccomp)")
-    } else {
-        open("system calls", "not filtered: needs a kernel with seccomp filters, on x86-64 or ARM64".to_owned())
-    });
-    walls.push(if bounded(groups::FILES_TWICE) {
+        always("processes", "no other process is seen or signaled (PID and IPC namespaces)"),
+        always(
+            "network",
+            "a loopback of its own, from which only what Overnight serves is reached (network namespace)",
+        ),
+        always("privileges", "no capability, none gained by exec, no further user namespace (user namespace)"),
+        wall(
+            "system calls",
+            bounded(groups::SYSTEM_CALLS),
+            "no tracing, mounts, namespaces, keys, io_uring, bpf, raw sockets and the like (seccomp)",
+            "not filtered: needs a kernel with seccomp filters, on x86-64 or ARM64",
+        ),
         wall(
             "files, again",
+            bounded(groups::FILES_TWICE),
             "nothing outside of what a sandbox may write can be written, whatever is mounted (landlock)",
-        )
-    } else {
-        open("files, again", "no second wall: needs landlock, Linux 6.2 or later".to_owned())
-    });
-    walls.push(if bounded(groups::PROCESSES) {
-        wall("process count", "limited for each sandbox (control group)")
-    } else if root && !keeper::can_limit_namespace() {
-        open("process count", format!("not limited: {}", lend_groups()))
-    } else {
-        wall("process count", "limited for each sandbox (user and PID namespace)")
-    });
-    walls.push(if bounded(groups::MEMORY) {
-        wall("memory", "limited for each sandbox; what exceeds it is killed (control group)")
-    } else {
-        open("memory", format!("not limited: {}", lend_groups()))
-    });
-    walls.push(if bounded(groups::PROCESSOR) {
-        wall("processor", "shared equally among sandboxes, however many processes each has (control group)")
-    } else {
-        open("processor", format!("not shared out: {}", lend_groups()))
-    });
-    walls.push(if bounded(groups::PROCESSOR_TIME) {
-        wall("processor time", "limited for a sandbox that is given a limit (control group)")
-    } else {
-        open(
+            "no second wall: needs landlock, Linux 6.2 or later",
+        ),
+        match bounded(groups::PROCESSES) || rustix::process::geteuid().is_root() && !keeper::can_limit_namespace() {
+            true => grouped("process count", groups::PROCESSES, "limited for each sandbox (control group)"),
+            false => always("process count", "limited for each sandbox (user and PID namespace)"),
+        },
+        grouped("memory", groups::MEMORY, "limited for each sandbox; what exceeds it is killed (control group)"),
+        grouped(
+            "processor",
+            groups::PROCESSOR,
+            "shared equally among sandboxes, however many processes each has (control group)",
+        ),
+        wall(
             "processor time",
-            "cannot be limited: needs a control group, and a kernel with CFS bandwidth control".to_owned(),
-        )
-    });
-    walls.push(match &layered {
-        Ok(()) => wall("layers", "a workspace shares the files of its base until it changes them (overlayfs)"),
-        Err(_) if confined.is_err() => wall("layers", ""),
-        Err(fault) => open("layers", format!("every workspace is a copy: {fault}")),
-    });
-    Probe { confined: confined.is_ok(), layers: layered.is_ok(), walls }
+            bounded(groups::PROCESSOR_TIME),
+            "limited for a sandbox that is given a limit (control group)",
+            "cannot be limited: needs a control group, and a kernel with CFS bandwidth control",
+        ),
+        wall(
+            "layers",
+            layered.is_ok(),
+            "a workspace shares the files of its base until it changes them (overlayfs)",
+            &layered.as_ref().err().map_or_else(String::new, |fault| format!("every workspace is a copy: {fault}")),
+        ),
+    ]
 }
 
-/// How to get control groups.
-fn lend_groups() -> &'static str {
-    "no control group can be made here; start the daemon with `systemd-run --user --scope -p Delegate=yes overnight serve`, \
-     or as a service with `Delegate=yes`"
-}
+/// And how to get them.
+const NO_GROUPS: &str = "not limited: no control group can be made here; start the daemon with `systemd-run --user --scope \
+                         -p Delegate=yes overnight serve`, or as a service with `Delegate=yes`";
 
 /// What the trials came to.
 struct Tried {
@@ -201,6 +200,7 @@ fn explain(fault: Fault, directory: &Path) -> Fault {
     let why = match held.f_type {
         OVERLAYFS => "is on overlayfs, a container's own file system, which carries no further overlay",
         NFS => "is on NFS, which carries no overlay",
+        _ if fault.hint.is_none() => return fault.hint("overlays without privileges need Linux 5.11 or later"),
         _ => return fault,
     };
     Fault::environment(format!("Overnight's home {why}")).hint("put it on a volume or a local disk (OVERNIGHT_HOME)")
