@@ -167,7 +167,7 @@ mod tests {
             checks: vec!["cargo test".to_owned()],
             prompt,
             instructions: vec![("AGENTS.md".to_owned(), "Use tabs.".to_owned())],
-            surroundings: vec!["There is no network.".to_owned()],
+            surroundings: Vec::new(),
             max_rounds: 50,
         }
     }
@@ -183,8 +183,9 @@ mod tests {
 
     #[test]
     fn a_first_turn_tells_the_brief_and_nothing_that_is_not_there() {
+        let surroundings = vec!["There is no network.".to_owned()];
         assert_eq!(
-            opening(&turn(Mode::Work, start(None)), true),
+            opening(&TurnRequest { surroundings, ..turn(Mode::Work, start(None)) }, true),
             "# Goal\nMend the parser\n\n# Requirements\n- keep the API\n\n# Protected paths\n- tests/**\n\n\
              # Checks that Overnight will run\n- cargo test\n\n# Instructions of the repository (AGENTS.md)\nUse tabs.\n\n\
              # The sandbox\n- There is no network."
@@ -198,7 +199,7 @@ mod tests {
         let first = opening(&turn(Mode::Work, fix(false)), false);
         assert_eq!(
             first,
-            "# The sandbox\n- There is no network.\n\n# The checks are red on your change\n1 test failed\n\n\
+            "# The checks are red on your change\n1 test failed\n\n\
              Find the cause in the code and mend it.\n\n\
              A person comments: use a map\n\nA person comments: and test it"
         );
@@ -208,7 +209,7 @@ mod tests {
             "without a conversation the brief is told"
         );
         let approved = opening(&turn(Mode::Work, start(Some("1. do it"))), false);
-        assert!(approved.contains("# The approved plan\n1. do it\n"), "{approved}");
+        assert!(approved.starts_with("# The approved plan\n1. do it\n"), "{approved}");
         let answer = Prompt::Answer { question: "Which?".to_owned(), answer: "B".to_owned(), comments: Vec::new() };
         assert_eq!(opening(&turn(Mode::Work, answer), false), "You asked: Which?\n\nA person answers: B");
         assert!(opening(&turn(Mode::Plan, start(None)), true).contains("only read and search"));
