@@ -169,6 +169,16 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn anything_can_be_read(cut in 0..200usize, noise in proptest::collection::vec(0..=255u8, 0..80)) {
+            let mut bytes = records(&[extension(10, &[0, 0]), names(b"files.example")], 40);
+            bytes.truncate(cut);
+            bytes.extend(noise);
+            read(&bytes);
+        }
+    }
+
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
         let unfit = |bytes: &[u8]| matches!(read(bytes), Opening::Unfit(_));

@@ -17,7 +17,8 @@ pub enum Roots {
 
 #[derive(Debug)]
 pub(crate) struct Trust {
-    certificates: Vec<CertificateDer<'static>>,
+    /// All authorities, as programs read them.
+    bundle: String,
     /// For connections to upstream servers.
     pub(crate) client: Arc<ClientConfig>,
 }
@@ -38,31 +39,34 @@ impl Trust {
             }
         };
         let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(certificates.iter().cloned());
+        let bundle = certificates.iter().map(text).collect();
+        store.add_parsable_certificates(certificates);
         let mut client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| Fault::bug(format!("TLS for upstream servers cannot be set up: {error}")))?
             .with_root_certificates(store)
             .with_no_client_auth();
         client.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { certificates, client: Arc::new(client) })
+        Ok(Self { bundle, client: Arc::new(client) })
     }
 
     /// All of them and `authority`, as programs read them (RFC 7468).
     pub(crate) fn bundle(&self, authority: &CertificateDer<'_>) -> String {
-        let mut bundle = String::with_capacity(2048 * (self.certificates.len() + 1));
-        for certificate in self.certificates.iter().chain([authority]) {
-            bundle.push_str("-----BEGIN CERTIFICATE-----\n");
-            let text = base64::engine::general_purpose::STANDARD.encode(certificate);
-            let mut rest = text.as_str();
-            while !rest.is_empty() {
-                let (line, after) = rest.split_at(rest.len().min(64));
-                bundle.push_str(line);
-                bundle.push('\n');
-                rest = after;
-            }
-            bundle.push_str("-----END CERTIFICATE-----\n");
-        }
-        bundle
+        self.bundle.clone() + &text(authority)
     }
+}
+
+fn text(certificate: &CertificateDer<'_>) -> String {
+    let mut text = String::with_capacity(2 * certificate.len());
+    text.push_str("-----BEGIN CERTIFICATE-----\n");
+    let encoded = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
 }
