@@ -19,27 +19,16 @@ const FORMAT: &str = "1";
 /// Bytes of one lock file that count.
 const LONGEST: usize = 64 << 20;
 
-/// Everything that decides what is installed, as one digest.
+/// The base and all that its definition says of installing, as one digest: what a layer is built for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Key(String);
 
 impl Key {
-    pub async fn of(base: &Base<'_>, definition: &Definition, confinement: Confinement) -> Result<Self, Fault> {
-        let secrets: Vec<_> = definition.secrets.iter().collect();
-        let (variables, stage) = (&definition.variables, definition.stage);
-        let parts = serde_json::to_vec(&(&definition.install, variables, secrets, stage, confinement))
-            .map_err(|error| Fault::bug(format!("a definition cannot be written down: {error}")))?;
-        let mut digest = Sha256::new();
-        part(&mut digest, FORMAT.as_bytes());
-        part(&mut digest, &parts);
-        part(&mut digest, base.commit.as_str().as_bytes());
-        for path in &definition.locks {
-            if let Some(content) = base.bytes(path, LONGEST).await? {
-                part(&mut digest, path.as_bytes());
-                part(&mut digest, &content);
-            }
-        }
+    pub fn of(base: &CommitId, definition: &Definition, confinement: Confinement) -> Result<Self, Fault> {
+        let mut digest = installing(definition)?;
+        part(&mut digest, format!("{confinement:?}").as_bytes());
+        part(&mut digest, base.as_str().as_bytes());
         Ok(Self(hexadecimal(digest)))
     }
 
@@ -50,6 +39,34 @@ impl Key {
         part(&mut digest, &generation.to_le_bytes());
         EnvironmentId::parse(&hexadecimal(digest)).ok_or_else(|| Fault::bug("a digest is no id"))
     }
+}
+
+/// What a definition says of installing and what its lock files hold, as one digest: bases that share it have the same
+/// dependencies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Dependencies(String);
+
+impl Dependencies {
+    pub async fn of(base: &Base<'_>, definition: &Definition) -> Result<Self, Fault> {
+        let mut digest = installing(definition)?;
+        for path in &definition.locks {
+            if let Some(content) = base.bytes(path, LONGEST).await? {
+                part(&mut digest, path.as_bytes());
+                part(&mut digest, &content);
+            }
+        }
+        Ok(Self(hexadecimal(digest)))
+    }
+}
+
+fn installing(definition: &Definition) -> Result<Sha256, Fault> {
+    let Definition { install, variables, secrets, stage, .. } = definition;
+    let parts = serde_json::to_vec(&(FORMAT, install, variables, secrets, stage))
+        .map_err(|error| Fault::bug(format!("a definition cannot be written down: {error}")))?;
+    let mut digest = Sha256::new();
+    part(&mut digest, &parts);
+    Ok(digest)
 }
 
 /// With its length, so that no two lists of parts read alike.
@@ -71,6 +88,7 @@ pub(crate) struct About {
     pub key: Key,
     /// Which build of this key.
     pub generation: u32,
+    pub dependencies: Dependencies,
     pub confinement: Confinement,
     /// As told to a person.
     pub source: String,

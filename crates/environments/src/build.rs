@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Site,
-    about::{About, Key, Known},
+    about::{About, Dependencies, Key, Known},
     definition::{self, OVERNIGHT},
     furnish::{Reach, Refused, Request},
     health,
@@ -100,9 +100,11 @@ impl Build {
         let seconds = started.elapsed().as_secs();
         let log = log.keep(&self.site).await;
         let health = health.of(log.clone());
+        let base = self.site.base(&self.request.repository, &self.request.base);
         let about = About {
             key: self.key.clone(),
             generation: self.generation,
+            dependencies: Dependencies::of(&base, &self.definition).await?,
             confinement: self.request.confinement,
             source: definition::told(&self.definition.source),
             health: health.clone(),

@@ -21,6 +21,10 @@ use crate::{Site, secrets::Used};
 /// Characters of a command line that is told with a refusal.
 const COMMAND: usize = 100;
 
+/// Java takes its user's home from the machine's list of users, where a sandbox's is not.
+const JAVA: [(&str, &str); 2] =
+    [("MAVEN_OPTS", "-Duser.home=/home/agent"), ("GRADLE_USER_HOME", "/home/agent/.gradle")];
+
 /// What a sandbox is for: it decides what is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -55,25 +59,26 @@ impl Site {
             Confinement::Confined => Some(self.rooms().egress.open(pass(&request, used, Arc::clone(&newest)))?),
             Confinement::Unconfined => None,
         };
-        let mut env = variables(definition, &place.root);
+        let mut env = Variables::of(definition, &place.root);
         let mut readable = place.readable.clone();
         let network = match &gate {
             None => Network::Host,
             Some(gate) => {
-                env.extend(gate.env.iter().cloned());
+                env.add(JAVA.map(|(name, value)| (name.to_owned(), value.to_owned())));
+                env.add(gate.env.iter().cloned());
                 readable.extend(gate.readable.iter().cloned());
                 let proxy = Bridge { port: PROXY_PORT, door: Arc::clone(&gate.door) };
                 Network::Own([proxy].into_iter().chain(request.bridges).collect())
             }
         };
-        env.extend(request.env);
+        env.add(request.env);
         let spec = SandboxSpec {
             root: place.root.clone(),
             home: place.home.clone(),
             scratch: place.scratch.clone(),
             readable,
             hidden: self.options.hidden.clone(),
-            env,
+            env: env.0,
             network,
             redactor: self.redactor(request.repository).await?,
             limits: limits(self.options.limits, definition.resources, request.output_bytes),
@@ -116,15 +121,30 @@ fn shown(line: &str) -> String {
     line.strip_prefix("sh -c ").unwrap_or(line).chars().take(COMMAND).collect()
 }
 
-/// The definition's, with paths of the workspace where it is.
-fn variables(definition: &Definition, root: &Tree) -> Vec<(String, String)> {
-    let own = |(name, value): (&String, &String)| match root {
-        Tree::Directory(directory) if value.contains(WORKSPACE_DIR) => {
-            (name.clone(), value.replace(WORKSPACE_DIR, &directory.to_string_lossy()))
+struct Variables(Vec<(String, String)>);
+
+impl Variables {
+    /// The definition's, with paths of the workspace where it is.
+    fn of(definition: &Definition, root: &Tree) -> Self {
+        let own = |(name, value): (&String, &String)| match root {
+            Tree::Directory(directory) if value.contains(WORKSPACE_DIR) => {
+                (name.clone(), value.replace(WORKSPACE_DIR, &directory.to_string_lossy()))
+            }
+            Tree::Directory(_) | Tree::Layers(_) => (name.clone(), value.clone()),
+        };
+        Self(definition.variables.iter().map(own).collect())
+    }
+
+    /// The later one of a name wins, but for lists of options: the later ones come last.
+    fn add(&mut self, more: impl IntoIterator<Item = (String, String)>) {
+        for (name, value) in more {
+            match self.0.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) if name.ends_with("_OPTS") => *known = format!("{known} {value}"),
+                Some((_, known)) => *known = value,
+                None => self.0.push((name, value)),
+            }
         }
-        Tree::Directory(_) | Tree::Layers(_) => (name.clone(), value.clone()),
-    };
-    definition.variables.iter().map(own).collect()
+    }
 }
 
 fn limits(limits: Limits, resources: Resources, output_bytes: u64) -> Limits {

@@ -90,12 +90,36 @@ pub(crate) fn ending(exit: Exit) -> String {
 pub(crate) fn last_lines(output: &[u8]) -> String {
     let start = output.len().saturating_sub(4 * LARGEST);
     let text = String::from_utf8_lossy(&output[start..]);
-    // A line that was drawn anew is its last drawing.
-    let drawn = |line: &str| line.trim_end().rsplit('\r').next().unwrap_or_default().chars().take(WIDEST).collect();
-    let lines: Vec<String> = text.lines().map(drawn).filter(|line: &String| !line.trim().is_empty()).collect();
+    let lines: Vec<String> = text.lines().map(drawn).filter(|line| !line.trim().is_empty()).collect();
     let mut last = &lines[lines.len().saturating_sub(LAST_LINES)..];
     while last.iter().map(String::len).sum::<usize>() > LARGEST {
         last = &last[1..];
     }
     last.join("\n")
+}
+
+/// A line as a terminal shows it in the end: without colours, and only the last of what was drawn over it.
+fn drawn(line: &str) -> String {
+    let mut parts = line.trim_end().rsplit('\r').next().unwrap_or_default().split("\u{1b}[");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| ('@'..='~').contains(&c)).map_or(part.len(), |end| end + 1);
+        shown.push_str(&part[end..]);
+    }
+    shown.chars().take(WIDEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_lines;
+
+    #[test]
+    fn the_last_lines_as_a_terminal_shows_them() {
+        assert_eq!(last_lines(b"\n \n"), "");
+        assert_eq!(last_lines(b"10%\r50%\r100%\n\x1b[0m\x1b[1;31merror\x1b[0m: no \xff\n"), "100%\nerror: no \u{fffd}");
+        let many: String = (0..50).map(|n| format!("{n}\n")).collect();
+        assert_eq!(last_lines(many.as_bytes()).lines().next(), Some("30"));
+        let wide = format!("{}\n", "x".repeat(5000)).repeat(30);
+        assert!(last_lines(wide.as_bytes()).len() <= 4200);
+    }
 }

@@ -13,7 +13,7 @@ use domain::{
 
 use crate::{
     Environments, Site,
-    about::{Key, Known},
+    about::{Dependencies, Key, Known},
     build::{Build, Log, OUTPUT, Refusals},
     definition,
     flights::Arrival,
@@ -45,7 +45,7 @@ impl Environments {
     async fn survey(&self, request: &BuildRequest) -> Result<Survey, Fault> {
         let BuildRequest { repository, base, confinement, .. } = request;
         let definition = self.defined(repository, base).await?;
-        let key = Key::of(&self.site.base(repository, base), &definition, *confinement).await?;
+        let key = Key::of(base, &definition, *confinement)?;
         let layers = self.site.rooms().workspaces.environments(repository.clone()).await?;
         let layers = layers.into_iter().filter_map(Known::read);
         // Paths of the one mean nothing to the other.
@@ -92,7 +92,9 @@ impl Environments {
         if known.about.key == survey.key {
             return Ok(EnvironmentUse { layer, health, note: None });
         }
-        let note = match self.flights.failed(&(request.repository.id.clone(), survey.key.id(0)?)) {
+        let base = self.site.base(&request.repository, &request.base);
+        let is_dated = Dependencies::of(&base, &survey.definition).await? != known.about.dependencies;
+        let mut note = match self.flights.failed(&(request.repository.id.clone(), survey.key.id(0)?)) {
             Some(fault) => {
                 let first = fault.what.lines().next().unwrap_or_default();
                 format!("The {} serves: building a newer one failed: {first}.", known.name())
@@ -104,6 +106,9 @@ impl Environments {
                 format!("The {} serves while a newer one is built.", known.name())
             }
         };
+        if is_dated {
+            note.push_str(" It has the dependencies of an older lock file or definition.");
+        }
         Ok(EnvironmentUse { layer, health, note: Some(note) })
     }
 
