@@ -112,9 +112,6 @@ impl Exchange {
         body: Incoming,
         to: &Destination,
     ) -> Result<Response<Incoming>, Unreached> {
-        let failed = |error: hyper::Error| {
-            Unreached::Failed(format!("{}:{} did not answer: {error}", to.target.name, to.target.port))
-        };
         // A server may close a line that waits just as it is used again. What surely did nothing is sent once more.
         let safe = matches!(*outgoing.method(), Method::GET | Method::HEAD) && body.is_end_stream();
         let again =
@@ -129,12 +126,12 @@ impl Exchange {
                 Ok(response) => return Ok(response),
                 Err(mut error) => match error.take_message().or(again) {
                     Some(unsent) => unsent,
-                    None => return Err(failed(error.into_error())),
+                    None => return Err(silent(to, &error.into_error())),
                 },
             };
         }
         let open = line.insert(self.open(to).await?);
-        open.sender.send_request(request).await.map_err(failed)
+        open.sender.send_request(request).await.map_err(|error| silent(to, &error))
     }
 
     async fn open(&self, to: &Destination) -> Result<Line, Unreached> {
@@ -163,7 +160,7 @@ impl Exchange {
                 shake_hands(secured).await
             }
         }
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| silent(to, &error))?;
         Ok(Line { target, wire, sender, _driver: driver })
     }
 
@@ -201,6 +198,10 @@ impl Exchange {
         *answer.headers_mut() = headers;
         answer
     }
+}
+
+fn silent(to: &Destination, error: &hyper::Error) -> Unreached {
+    Unreached::Failed(format!("{}:{} did not answer: {error}", to.target.name, to.target.port))
 }
 
 /// The request as the upstream server sees it, but for its body.

@@ -12,7 +12,8 @@
 //!
 //! What it cannot see: inside a tunnel that it does not end, a client may name another host to the same server (domain
 //! fronting). Hosts that are stamped or opened for fetching only have their TLS ended here, so there it is seen. And whatever
-//! can be asked for can carry something out in its own name: a path, or a name below `*.host`.
+//! can be asked for can carry something out in its own name: a path, or a name below `*.host`. What a stamped host gives out to
+//! the credential's bearer (a session, another token) is the client's.
 #![forbid(unsafe_code)]
 
 mod address;
