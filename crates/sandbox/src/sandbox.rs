@@ -142,7 +142,8 @@ impl Sandbox {
             match link.receive().await {
                 Some((Report::Ready(bounds), lent)) => {
                     self.bounds.store(bounds, Ordering::Relaxed);
-                    return Ok(slot.insert(Arc::new(self.take(link, lent)?)).clone());
+                    let keeper = self.take(link, lent).inspect_err(|_| self.files.withdraw())?;
+                    return Ok(slot.insert(Arc::new(keeper)).clone());
                 }
                 Some((Report::Failed { stage, errno, mount }, _)) => return Err(self.explain(stage, errno, mount)),
                 _ => {}
@@ -153,16 +154,19 @@ impl Sandbox {
 
     /// Takes what a keeper lends, and has the bridges served.
     fn take(&self, link: Link, lent: Vec<OwnedFd>) -> Result<Keeper, Fault> {
-        let mut lent = lent.into_iter();
-        if self.spec.confinement == Confinement::Confined
-            && let Some(workspace) = lent.next()
-        {
-            self.files.lend(workspace);
-        }
         let bridges = match &self.spec.network {
             Network::Host => &[][..],
             Network::Own(bridges) => bridges,
         };
+        let confined = self.spec.confinement == Confinement::Confined;
+        if lent.len() < bridges.len() + usize::from(confined) {
+            // The kernel closes those that this process has no room for.
+            return Err(no_process(&Errno::MFILE.into()));
+        }
+        let mut lent = lent.into_iter();
+        if let Some(workspace) = confined.then(|| lent.next()).flatten() {
+            self.files.lend(workspace);
+        }
         let mut keeper = Keeper { link, listeners: Vec::new(), group: None };
         for (bridge, listener) in bridges.iter().zip(lent.by_ref()) {
             keeper.listeners.push(listener.try_clone().map_err(|error| no_process(&error))?);
@@ -241,7 +245,8 @@ impl Sandbox {
         let request = Request::RunOnTerminal { rows: size.rows, columns: size.columns };
         let missing = || Fault::input(format!("{} was not found or is not executable", exec.argv[0]));
         let Launched { init, lent, terms } = self.launch(&exec, request, &[]).await?.ok_or_else(missing)?;
-        let master = lent.into_iter().next().ok_or_else(|| Fault::bug("a terminal came without its descriptor"))?;
+        // The kernel closes one that this process has no room for.
+        let master = lent.into_iter().next().ok_or_else(|| no_process(&Errno::MFILE.into()))?;
         let terminal = Terminal::attend(init, master, terms).map_err(|error| no_process(&error))?;
         self.running.enter(&exec.argv, terminal.life());
         Ok(terminal)
@@ -377,11 +382,27 @@ impl Sandbox {
         }
     }
 
+    /// Waits until nothing of a keeper that is ending holds the workspace: two overlays must not share one.
+    async fn clear_away(&self) {
+        let (path, files) = (self.spec.lock.clone(), self.files.clone());
+        let freed = tokio::task::spawn_blocking(move || {
+            files.withdraw();
+            lock::wait_free(&path, KILL_DEADLINE)
+        });
+        if let Ok(Err(fault)) = freed.await {
+            tracing::error!(%fault, "a sandbox outlived its end");
+        }
+    }
+
     async fn forget(&self, dead: &Arc<Keeper>) {
         let mut slot = self.keeper.lock().await;
         if slot.as_ref().is_some_and(|keeper| Arc::ptr_eq(keeper, dead)) {
             *slot = None;
-            self.files.withdraw();
+            // Plain processes may live on, and keep the lock.
+            match self.spec.confinement {
+                Confinement::Confined => self.clear_away().await,
+                Confinement::Unconfined => self.files.withdraw(),
+            }
         }
     }
 }
@@ -441,19 +462,13 @@ impl sandbox::Sandbox for Sandbox {
 
     fn kill(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            // Held to the end: whoever starts something meanwhile waits.
             let mut slot = self.keeper.lock().await;
             let Some(keeper) = slot.take() else { return self.files.withdraw() };
             keeper.link.let_go();
             keeper.link.gone().await;
             drop(keeper);
-            let (path, files) = (self.spec.lock.clone(), self.files.clone());
-            let freed = tokio::task::spawn_blocking(move || {
-                files.withdraw();
-                lock::wait_free(&path, KILL_DEADLINE)
-            });
-            if let Ok(Err(fault)) = freed.await {
-                tracing::error!(%fault, "a sandbox outlived its kill");
-            }
+            self.clear_away().await;
         })
     }
 }

@@ -349,6 +349,28 @@ async fn files_hold_no_killed_sandbox() {
     assert_eq!(files.read("one", 0, 1).unwrap_err().class, FaultClass::Transient);
 }
 
+/// A first process that is killed takes its mounts with it, before others are made.
+#[tokio::test]
+async fn a_killed_keeper_leaves_its_layers_to_the_next() {
+    if skipped() {
+        return;
+    }
+    let place = Place::new();
+    let layers = layers(&place, &["lower"]);
+    let sandbox = open(&place, &layers).await;
+    let mark = mark();
+    let process =
+        sandbox.spawn(sh(&format!("head -c 32M /dev/zero > dirty; echo started; sleep {mark}"))).await.unwrap();
+    printed(&*process, "started").await;
+    let files = sandbox.files().await.unwrap();
+    let holder = fs::read_to_string(place.lock()).unwrap();
+    let keeper = holder.split(' ').next().unwrap();
+    assert!(Command::new("kill").args(["-9", keeper]).status().unwrap().success());
+    assert_eq!(run(&*sandbox, sh("wc -c < dirty; echo again > dirty")).await.1, "33554432\n");
+    assert_eq!(alive(&mark), 0);
+    assert_eq!(files.read("dirty", 0, 100).unwrap().0, "again\n");
+}
+
 /// What an installation adds to a cache of the host is part of HOME, and so of the layer that is made of it.
 #[tokio::test]
 async fn caches_of_the_host_lie_under_those_of_home() {
