@@ -86,8 +86,13 @@ fn walls(tried: &Tried) -> Vec<Wall> {
             "processor time",
             bounded(groups::PROCESSOR_TIME),
             "limited for a sandbox that is given a limit (control group)",
-            "cannot be limited: needs a control group, and a kernel with CFS bandwidth control",
+            if bounded(groups::PROCESSOR) {
+                "not limited: needs a kernel with CFS bandwidth control"
+            } else {
+                NO_GROUPS
+            },
         ),
+        always("disk", "looked at about once a second while commands run; who holds more than the quota is ended"),
         wall(
             "layers",
             layered.is_ok(),
