@@ -79,7 +79,7 @@ async fn an_environment_is_shown_with_its_layers_and_what_is_missing() {
     let doctor: Doctor = home.client.get("/doctor").await.ok();
     let layers = doctor.layers.unwrap();
     assert_eq!((layers.layers, layers.bytes, layers.budget_bytes, layers.rung.as_str()), (2, 3_000, 10_000, "copy"));
-    assert_eq!(doctor.presets[0].hosts, ["registry.npmjs.org"]);
+    assert_eq!(doctor.presets[0].hosts, ["npm.example"]);
     home.close().await.unwrap();
 }
 

@@ -148,7 +148,7 @@ impl Egress for Presets {
     }
 
     fn presets(&self) -> Vec<(String, Vec<String>)> {
-        vec![("npm".to_owned(), vec!["registry.npmjs.org".to_owned()])]
+        vec![("npm".to_owned(), vec!["npm.example".to_owned()])]
     }
 
     fn open(&self, _: Pass) -> Result<Gate, Fault> {
