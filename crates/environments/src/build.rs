@@ -5,17 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    Site,
-    about::{About, Dependencies, Key, Known},
-    definition::{self, OVERNIGHT},
-    furnish::{Reach, Refused, Request},
-    health,
-    leftovers::{self, Leftovers},
-    line,
-    secrets::Used,
-    services,
-};
 use domain::{
     Fault,
     check::BlobId,
@@ -26,6 +15,19 @@ use domain::{
         sandbox::Exit,
         workspace::{Prepared, RaiseRequest},
     },
+    redact::Redactor,
+};
+
+use crate::{
+    Site,
+    about::{About, Dependencies, Key, Known},
+    definition::{self, OVERNIGHT},
+    furnish::{Reach, Refused, Request},
+    health,
+    leftovers::{self, Leftovers},
+    line,
+    secrets::Used,
+    services,
 };
 
 /// Kept of the output of one command.
@@ -94,7 +96,7 @@ impl Build {
         }
         self.install(place, &used, &mut log, &refusals).await?;
         if !used.install.is_empty() {
-            self.sweep(place, &mut log).await?;
+            self.sweep(place, &used, &mut log).await?;
         }
         let health = self.judge(place, &used, &mut log, &refusals).await?;
         let seconds = started.elapsed().as_secs();
@@ -169,7 +171,7 @@ impl Build {
 
     fn failure(&self, command: &str, ended: &line::Ended, refused: &[Refusal], log: Option<&BlobId>) -> Fault {
         let how = match ended.exit {
-            Exit::TimedOut => format!("did not end: installing may take {}", minutes(self.site.options.deadline)),
+            Exit::TimedOut => format!("did not end: installing may take {}", span(self.site.options.deadline)),
             exit => format!("ended with {}", line::ending(exit)),
         };
         let mut what = format!("installing the environment failed: `{command}` {how}");
@@ -182,11 +184,11 @@ impl Build {
             what = format!("{what}\nblocked: {}:{}{by}: {}", refusal.host, refusal.port, refusal.why);
         }
         let mut hint = match self.with_entries(refused) {
-            Some(lines) => format!("if these hosts are to be reached, write in {OVERNIGHT}:\n{lines}\nand commit it"),
+            Some(lines) => format!("if these hosts are to be reached, commit this in {OVERNIGHT}{lines}"),
             None => "mend the line or the base; try it with `overnight env build`".to_owned(),
         };
         if let Some(log) = log {
-            hint = format!("{hint}; the whole log: GET /api/v1/blobs/{}", log.0);
+            hint = format!("{}; the whole log: GET /api/v1/blobs/{}", hint.trim_end(), log.0);
         }
         Fault::environment(what).hint(hint)
     }
@@ -201,20 +203,21 @@ impl Build {
             }
         }
         let list = |lines: &[String]| serde_json::to_string(lines).unwrap_or_default();
-        let network = format!("install_network = {}", list(&entries));
+        let network = format!("[environment]\ninstall_network = {}", list(&entries));
         match &self.definition.source {
             _ if entries.len() == known => None,
-            Source::File(path) if path == OVERNIGHT => Some(format!("[environment]\n{network}")),
-            // It takes the place of the other file, or of what was detected.
-            Source::File(_) | Source::Detected(_) | Source::Nothing => {
-                Some(format!("[environment]\ninstall = {}\n{network}", list(&self.definition.install)))
+            Source::File(path) if path != OVERNIGHT => {
+                let install = list(&self.definition.install);
+                Some(format!(", which takes the place of {path}:\n{network}\ninstall = {install}\n"))
             }
+            // What is not said is detected still.
+            Source::File(_) | Source::Detected(_) | Source::Nothing => Some(format!(":\n{network}\n")),
         }
     }
 
     /// Makes sure that no secret of the installation stays in the layer.
-    async fn sweep(&self, place: &Prepared, log: &mut Log) -> Result<(), Fault> {
-        let redactor = self.site.redactor(&self.request.repository).await?;
+    async fn sweep(&self, place: &Prepared, used: &Used, log: &mut Log) -> Result<(), Fault> {
+        let redactor = Redactor::new(used.install.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let place = place.clone();
         let swept = tokio::task::spawn_blocking(move || leftovers::sweep(&place, &redactor)).await;
         let Leftovers { removed, found } =
@@ -243,14 +246,17 @@ impl Build {
         if self.request.checks.is_empty() {
             return Ok(health::Found::Nothing);
         }
-        let furnished = self.site.furnish(self.sandbox(place, Reach::Check, refusals.receiver()), used).await?;
+        let blocked = Refusals::default();
+        let furnished = self.site.furnish(self.sandbox(place, Reach::Check, blocked.receiver()), used).await?;
         for note in services::start(&furnished, &self.definition.services).await {
             (self.request.told)(&note);
             log.say(&note);
         }
         let found = health::find(&**furnished.sandbox(), &self.request, log).await;
         furnished.sandbox().kill().await;
-        found
+        let blocked = blocked.all();
+        blocked.iter().cloned().for_each(&*refusals.receiver());
+        Ok(found?.blocked(&blocked))
     }
 }
 
@@ -267,7 +273,7 @@ fn emptied(caches: &[String]) -> String {
     format!("{clean} && find \"$HOME\" -mindepth 1{pruned} ! -type d -exec rm -f -- {{}} +")
 }
 
-fn minutes(time: Duration) -> String {
+fn span(time: Duration) -> String {
     match time.as_secs() {
         seconds if seconds > 0 && seconds % 60 == 0 => format!("{} min", seconds / 60),
         0 => format!("{} ms", time.as_millis()),

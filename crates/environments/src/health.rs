@@ -7,6 +7,7 @@ use domain::{
     check::{BlobId, Tier},
     environment::Health,
     ports::{
+        egress::Refusal,
         environments::BuildRequest,
         sandbox::{Exit, Sandbox},
     },
@@ -19,6 +20,9 @@ const TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Bytes of the line that is shown with a failure.
 const COMPLAINT: usize = 200;
 
+/// Blocked hosts that are named.
+const HOSTS: usize = 5;
+
 /// What the checks said, before the log is kept.
 #[derive(Debug)]
 pub(crate) enum Found {
@@ -29,6 +33,18 @@ pub(crate) enum Found {
 }
 
 impl Found {
+    /// With the hosts that the checks were not let reach, which may be why they failed.
+    pub fn blocked(self, refused: &[Refusal]) -> Self {
+        match self {
+            Self::Unhealthy(why) if !refused.is_empty() => {
+                let hosts = refused.iter().take(HOSTS).map(|refusal| format!("{}:{}", refusal.host, refusal.port));
+                let hosts = hosts.collect::<Vec<_>>().join(", ");
+                Self::Unhealthy(format!("{why} (blocked: {hosts}; checks reach what `network` in [checks] names)"))
+            }
+            Self::Unhealthy(_) | Self::Healthy | Self::Nothing => self,
+        }
+    }
+
     pub fn of(self, log: Option<BlobId>) -> Health {
         match self {
             Self::Healthy => Health::Healthy,

@@ -222,6 +222,7 @@ impl Site {
         request: &BuildRequest,
     ) -> Result<Health, Fault> {
         let used = Used::of(&*self.rooms().secrets, &request.repository, definition).await?;
+        let blocked = Refusals::default();
         let sandbox = Request {
             repository: &request.repository,
             definition,
@@ -230,7 +231,7 @@ impl Site {
             confinement: request.confinement,
             env: line::environment().collect(),
             bridges: Vec::new(),
-            refused: Refusals::default().receiver(),
+            refused: blocked.receiver(),
             output_bytes: OUTPUT,
         };
         let furnished = self.furnish(sandbox, &used).await?;
@@ -240,7 +241,7 @@ impl Site {
         }
         let found = health::find(&**furnished.sandbox(), request, &mut log).await;
         furnished.sandbox().kill().await;
-        Ok(found?.of(log.keep(self).await))
+        Ok(found?.blocked(&blocked.all()).of(log.keep(self).await))
     }
 }
 

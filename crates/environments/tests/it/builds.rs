@@ -87,16 +87,19 @@ async fn a_blocked_host_is_named_with_the_line_to_add() {
     let world = World::of(&[("overnight.toml", &text)]).await;
     let fault = world.build(&[], Start::Newest).await.unwrap_err();
     assert!(fault.what.contains(&format!("\nblocked: other.test:80 by `{}", &line[..20])), "{fault}");
-    let add = format!("\n[environment]\ninstall_network = [\"{HOST}\",\"other.test\"]\n");
+    let add = format!("commit this in overnight.toml:\n[environment]\ninstall_network = [\"{HOST}\",\"other.test\"]");
     assert!(fault.hint.as_ref().unwrap().contains(&add), "{fault}");
 
-    // What was detected says how to write all of it.
+    // Another file would be set aside: its lines are written down too.
     world.commit(&[
         ("overnight.toml", "[checks]"),
         (".cursor/environment.json", &format!("{{\"install\": \"{line}\"}}")),
     ]);
     let fault = world.build(&[], Start::Newest).await.unwrap_err();
-    let add = format!("[environment]\ninstall = [\"{line}\"]\ninstall_network = [\"other.test\"]");
+    let add = format!(
+        "overnight.toml, which takes the place of .cursor/environment.json:\n[environment]\n\
+         install_network = [\"other.test\"]\ninstall = [\"{line}\"]"
+    );
     assert!(fault.hint.as_ref().unwrap().contains(&add), "{fault}");
     assert!(world.registry.asked().is_empty());
 }
@@ -118,7 +121,11 @@ async fn a_base_that_fails_its_checks_is_unhealthy_and_told() {
     assert_eq!(why, "On the base, `echo broken indeed; false` ended with exit code 1: broken indeed");
     assert!(world.log(log.clone()).await.contains("$ touch second"), "all caches are warmed");
 
-    // Looked at again, with what it says kept.
+    // Looked at again, with what it says kept; a host that was blocked is named.
+    let reaches = fetch("x");
+    let checked = world.environments.check(world.request(&[&reaches]).await).await.unwrap();
+    let why = checked.health.ill().unwrap();
+    assert!(why.contains(&format!("(blocked: {HOST}:80; checks reach what `network` in [checks] names)")), "{why}");
     let checked = world.environments.check(world.request(&["test -e built"]).await).await.unwrap();
     assert_eq!((checked.health, checked.layer, checked.note), (Health::Healthy, built.used.layer.clone(), None));
     let provided = world.environments.provide(world.request(&[]).await).await.unwrap();
