@@ -9,7 +9,7 @@ use std::{
 
 use domain::ports::sandbox::Layers;
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat},
+    fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat},
     io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
@@ -62,6 +62,8 @@ pub fn mount(lower: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd, attributes: Mou
     let mounted = fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     // At once, to spare the blocks of its directories.
     forget(work)?;
+    // Overlayfs makes it nobody's; whoever removes the workspace, without privileges maybe, must get in.
+    chmodat(work, "work", Mode::RWXU, AtFlags::empty())?;
     Ok(mounted)
 }
 

@@ -20,14 +20,13 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub fn options() -> Options {
     Options {
         zygote: vec![env!("CARGO_BIN_EXE_sandbox-fixture").into(), ZYGOTE_ARGUMENT.into()],
-        ..Options::from_env(state().to_owned())
+        ..Options::from_env(state())
     }
 }
 
-/// Where the tests keep what a daemon keeps in its home.
-fn state() -> &'static Path {
-    static STATE: OnceLock<TempDir> = OnceLock::new();
-    STATE.get_or_init(|| tempfile::Builder::new().prefix("overnight-state-").tempdir().unwrap()).path()
+/// Where the tests keep what a daemon keeps in its home: nothing for long.
+fn state() -> PathBuf {
+    std::env::temp_dir().join(format!("overnight-tests-{}", rustix::process::geteuid().as_raw()))
 }
 
 /// One for all tests, as in the daemon.

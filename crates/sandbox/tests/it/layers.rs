@@ -214,8 +214,7 @@ async fn layers_are_mounted_again_whatever_became_of_the_last_time() {
     assert_eq!(run(&*sandbox, sh("cat kept; echo two > kept")).await.1, "one\n");
     drop(sandbox);
     sandboxes().ensure_dead(place.lock(), LONG).await.unwrap();
-    // As a kernel leaves it that was stopped between the mount and its marker's removal; its directory is nobody's.
-    fs::set_permissions(layers.work.join("work"), fs::Permissions::from_mode(0o700)).unwrap();
+    // As a kernel leaves it that was stopped between the mount and its marker's removal.
     let marker = layers.work.join("work/incompat/volatile");
     fs::create_dir_all(&marker).unwrap();
     fs::write(marker.join("dirty"), "").unwrap();
@@ -359,13 +358,14 @@ async fn a_killed_keeper_leaves_its_layers_to_the_next() {
     let layers = layers(&place, &["lower"]);
     let sandbox = open(&place, &layers).await;
     let mark = mark();
-    let process =
+    let mut process =
         sandbox.spawn(sh(&format!("head -c 32M /dev/zero > dirty; echo started; sleep {mark}"))).await.unwrap();
     printed(&*process, "started").await;
     let files = sandbox.files().await.unwrap();
     let holder = fs::read_to_string(place.lock()).unwrap();
     let keeper = holder.split(' ').next().unwrap();
     assert!(Command::new("kill").args(["-9", keeper]).status().unwrap().success());
+    assert_eq!(process.wait(LONG).await, Some(Exit::Signal(libc::SIGKILL)));
     assert_eq!(run(&*sandbox, sh("wc -c < dirty; echo again > dirty")).await.1, "33554432\n");
     assert_eq!(alive(&mark), 0);
     assert_eq!(files.read("dirty", 0, 100).unwrap().0, "again\n");
@@ -425,4 +425,18 @@ async fn what_does_not_go_together_is_refused() {
     let Err(fault) = sandboxes().open(missing).await else { panic!() };
     assert!(fault.class == FaultClass::Environment && fault.what.contains("nowhere"), "{fault}");
     run(&*place.open(Confinement::Confined).await, exec(&["true"])).await;
+}
+
+/// Whoever the daemon is, what it made is removed like any directory.
+#[tokio::test]
+async fn what_overlays_leave_can_be_removed() {
+    if skipped() {
+        return;
+    }
+    let place = Place::new();
+    let layers = layers(&place, &["lower"]);
+    let sandbox = open(&place, &layers).await;
+    run(&*sandbox, sh("rm -r directory; chmod 700 .; echo x > y")).await;
+    sandbox.kill().await;
+    fs::remove_dir_all(place.path()).unwrap();
 }
