@@ -6,14 +6,14 @@ use domain::{
     FaultClass,
     environment::Stage,
     ports::{
-        environments::{Environments as _, Purpose},
-        sandbox::Exit,
+        environments::{Environments as _, OpenRequest, Purpose},
+        sandbox::{Exit, Sandboxes as _},
     },
 };
 
 use crate::{
     registry::HOST,
-    world::{World, fetch, run},
+    world::{LONG, World, fetch, run},
 };
 
 #[tokio::test]
@@ -82,6 +82,30 @@ command = 'no-such-program'
     assert!(opened.sandbox.running().iter().any(|line| line.contains("http.server")), "{:?}", opened.sandbox.running());
     opened.sandbox.kill().await;
     assert!(opened.sandbox.running().is_empty());
+}
+
+#[tokio::test]
+async fn nothing_outlives_a_sandbox_that_is_dropped() {
+    let text = "[[environment.service]]\nname = 'a'\ncommand = 'setsid sleep 1000 & sleep 1000'";
+    let world = World::of(&[("overnight.toml", &format!("[environment]\n{text}"))]).await;
+    let (repository, base) = world.origin().await;
+    let place = world.place(None).await;
+    let lock = place.lock.clone();
+    let opened = world.environments.open(OpenRequest {
+        repository,
+        base,
+        place,
+        purpose: Purpose::Turn,
+        confinement: world.confinement,
+        env: Vec::new(),
+        bridges: Vec::new(),
+        refused: std::sync::Arc::new(|_| {}),
+        output_bytes: 1 << 20,
+    });
+    let opened = opened.await.unwrap();
+    assert_eq!((opened.notes.len(), opened.sandbox.running().len()), (0, 1));
+    drop(opened);
+    world.sandboxes.ensure_dead(lock, LONG).await.unwrap();
 }
 
 #[tokio::test]

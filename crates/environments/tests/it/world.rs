@@ -30,11 +30,12 @@ use workspace::{Rung, Workspaces};
 use crate::registry::{HOST, Registry};
 
 /// Longer than anything here takes; nothing waits for it to pass.
-const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub environments: Arc<Environments>,
     pub workspaces: Arc<Workspaces>,
+    pub sandboxes: Arc<sandbox::Sandboxes>,
     pub store: Arc<Store>,
     pub registry: Registry,
     pub confinement: Confinement,
@@ -82,7 +83,7 @@ impl World {
         });
         let mut options = Options::new(Rooms {
             workspaces: workspaces.clone(),
-            sandboxes,
+            sandboxes: sandboxes.clone(),
             egress: Arc::new(proxy.unwrap()),
             secrets: store.clone(),
             blobs: store.clone(),
@@ -92,7 +93,7 @@ impl World {
         let (told, checkouts) = Default::default();
         let confinement = if probe.confined { Confinement::Confined } else { Confinement::Unconfined };
         let environments = Environments::new(options);
-        Self { environments, workspaces, store, registry, confinement, told, checkouts, directory }
+        Self { environments, workspaces, sandboxes, store, registry, confinement, told, checkouts, directory }
     }
 
     /// With these files as its first commit.
