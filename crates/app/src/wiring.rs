@@ -47,13 +47,15 @@ pub struct Started {
 pub async fn start(home: &Home) -> Result<Started, Fault> {
     let config = Config::read(home.path())?;
     let usual = Options::default();
+    let checks_at_once = config.limits.checks.or(usual.judgements);
     let options = Options {
         turns: config.limits.turns.or(usual.turns),
-        judgements: config.limits.checks.or(usual.judgements),
+        // More judgements than runs of checks: those of one that hangs give their places up to others.
+        judgements: checks_at_once.saturating_mul(2),
         disk: config.limits.disk.or(usual.disk),
         ..usual
     };
-    let (ports, rung) = ports(home.path(), &config, options.judgements)?;
+    let (ports, rung) = ports(home.path(), &config, checks_at_once)?;
     let (handle, engine) = Engine::start(options, ports).await?;
     Ok(Started { handle, engine, rung })
 }
