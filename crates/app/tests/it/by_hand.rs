@@ -84,7 +84,7 @@ until(b"it-is-23")
 during = termios.tcgetattr(terminal)
 size(44, 111)
 os.kill(child, signal.SIGWINCH)
-os.write(terminal, b"until [ \"$(stty size)\" = '44 111' ]; do sleep 0.05; done; echo size-is-$((1 + 1)); sleep 1000\r")
+os.write(terminal, b"until [ \"$(stty size)\" = '44 111' ]; do sleep 0.05; done; sh -c 'echo size-is-$((1 + 1)); exec sleep 1000'\r")
 until(b"size-is-2")
 os.write(terminal, b"\x03")
 if sys.argv[2] == "kill":

@@ -56,6 +56,25 @@ fn a_layer_is_built_with_its_secret_and_tasks_stand_on_it() {
     assert!(place.on(&["secret", "set", "TOKEN", "--stage", "production"]).refused().contains("no value"));
 }
 
+/// The example of docs/how-to/environments.md is read, whole.
+#[test]
+fn the_documented_definition_is_read() {
+    let page = include_str!("../../../../docs/how-to/environments.md");
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let place = place(example);
+    let shown = place.on(&["env", "show", "--json"]).json();
+    let definition = &shown["definition"];
+    assert_eq!(definition["install"].as_array().unwrap().len(), 2);
+    assert_eq!(definition["secrets"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        (&definition["services"][1]["port"], &definition["resources"]["processor_percent"]),
+        (&3000.into(), &200.into())
+    );
+    assert_eq!((&shown["checks"][1]["name"], &shown["checks"][2]["tier"]), (&"unit".into(), &"slow".into()));
+    let text = place.on(&["env", "show"]).ok();
+    assert!(text.contains("put on requests to maps.example.com as X-Api-Key"), "{text}");
+}
+
 #[test]
 fn a_host_that_is_not_allowed_is_named_with_the_line_to_add() {
     let place = place(
