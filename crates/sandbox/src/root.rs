@@ -159,15 +159,21 @@ fn put(root: &OwnedFd, scratch: &OwnedFd, mount: &Mount, cache: Option<OwnedFd>)
             sys::set_mount_attributes(&tree, PLAIN.bits().into(), 0)?;
             attach(&tree, &at(target, Hidden::Directory)?)?;
         }
-        Mount::Hide { target, what: Hidden::Directory } => {
-            let veil = memory("0555", TINY)?;
-            attach(&veil, &at(target, Hidden::Directory)?)?;
-            return Ok(Some(veil));
-        }
-        Mount::Hide { target, what: Hidden::File } => {
+        Mount::Hide { target, what } => {
+            let at = match look(root, target.strip_prefix("/").unwrap_or(target)) {
+                Ok(at) => at,
+                // It was there when the view was made; what has gone since needs no veil.
+                Err(errno) if is_missing(errno) => return Ok(None),
+                Err(errno) => return Err(errno.into()),
+            };
+            if *what == Hidden::Directory {
+                let veil = memory("0555", TINY)?;
+                attach(&veil, &at)?;
+                return Ok(Some(veil));
+            }
             let veil = clone_tree(CWD, Path::new("/dev/null"))?;
             sys::set_mount_attributes(&veil, READ_ONLY.bits().into(), 0)?;
-            attach(&veil, &at(target, Hidden::File)?)?;
+            attach(&veil, &at)?;
         }
         Mount::Symlink { target, to } => {
             let relative = target.strip_prefix("/").unwrap_or(target);
@@ -257,20 +263,27 @@ fn own_directory(above: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     Ok(at)
 }
 
-/// The mount point at `path` below the new root, made where it is missing. Links (HOME and `/tmp` may hold some that an
-/// agent left) lead at most to another place of the new root.
+/// What is at `path` below the new root. Links (HOME and `/tmp` may hold some that an agent left) lead at most to another place
+/// of the new root.
+fn look(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let path = if path == Path::new("") { Path::new(".") } else { path };
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// Nothing is there, or a link that leads nowhere, or a file where a directory should be.
+fn is_missing(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::LOOP | Errno::NOTDIR)
+}
+
+/// The mount point at `path` below the new root, made where it is missing.
 fn place(root: &OwnedFd, path: &Path, what: Hidden) -> io::Result<OwnedFd> {
-    let open = |path: &Path| {
-        let path = if path == Path::new("") { Path::new(".") } else { path };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
-    };
-    match open(path) {
-        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {}
+    match look(root, path) {
+        Err(errno) if is_missing(errno) => {}
         there => return Ok(there?),
     }
     let mut made = std::path::PathBuf::new();
-    let mut parent = open(&made)?;
+    let mut parent = look(root, &made)?;
     let last = path.components().count();
     for (index, component) in path.components().enumerate() {
         let Component::Normal(name) = component else { return Err(io::ErrorKind::InvalidInput.into()) };
@@ -285,15 +298,15 @@ fn place(root: &OwnedFd, path: &Path, what: Hidden) -> io::Result<OwnedFd> {
             }
         };
         let next = match make() {
-            Ok(()) | Err(Errno::EXIST) => open(&made),
+            Ok(()) | Err(Errno::EXIST) => look(root, &made),
             Err(errno) => Err(errno),
         };
         parent = match next {
-            // A link that leads nowhere, or a file: an agent left it in its HOME, and would lock itself out.
-            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {
+            // An agent left it in its HOME, and would lock itself out.
+            Err(errno) if is_missing(errno) => {
                 unlinkat(&parent, name, AtFlags::empty())?;
                 make()?;
-                open(&made)?
+                look(root, &made)?
             }
             next => next?,
         };

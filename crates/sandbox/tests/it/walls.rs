@@ -225,6 +225,11 @@ async fn sockets_in_what_is_shown_are_not() {
     let sandbox = own.open(place.spec(Confinement::Confined)).await.unwrap();
     let code = format!("import socket; print(socket.socket(socket.AF_UNIX).connect_ex({:?}))", path.to_str().unwrap());
     assert_eq!(python(&*sandbox, &code).await, libc::ECONNREFUSED.to_string());
+    // One that goes between the look at the host and the first command is in nobody's way.
+    let other = Place::new();
+    let late = own.open(other.spec(Confinement::Confined)).await.unwrap();
+    drop(host);
+    assert_eq!(run(&*late, sh("echo runs")).await.1, "runs\n");
 }
 
 #[tokio::test]
