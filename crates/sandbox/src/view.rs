@@ -104,7 +104,7 @@ impl Host {
         hidden.push("/nix/var/nix/daemon-socket".into());
         hidden.push(options.state.clone());
         hidden.extend(home.clone());
-        for directory in ["/etc", "/opt"] {
+        for directory in ["/etc", "/opt", "/usr/local/etc"] {
             secrets(Path::new(directory), SECRET_DEPTH, &mut hidden);
         }
         Self { shown, hidden, home, cargo_home, rustup_home, path: options.path.clone() }
