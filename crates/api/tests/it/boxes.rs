@@ -99,7 +99,7 @@ impl Shouter {
     fn start(program: String, size: WindowSize, edits: Arc<AtomicU64>) -> Self {
         let (host, mut inside) = UnixStream::pair().unwrap();
         let (ended, end) = watch::channel(None);
-        write!(inside, "{program} at {}x{}\n", size.rows, size.columns).unwrap();
+        writeln!(inside, "{program} at {}x{}", size.rows, size.columns).unwrap();
         host.set_nonblocking(true).unwrap();
         thread::spawn(move || {
             let mut buffer = [0; 64];

@@ -97,7 +97,9 @@ fn defined(definition: &Definition) -> Vec<(&'static str, String)> {
         };
         match secret.value {
             Kept::Set => format!("{}: {to}", secret.name),
-            Kept::Absent => format!("{}: not set: `overnight secret set {}{stage}`", secret.name, secret.name),
+            Kept::Absent => {
+                format!("{}: {to} · not set: `overnight secret set {}{stage}`", secret.name, secret.name)
+            }
         }
     });
     let network = [
