@@ -1,10 +1,10 @@
 //! Secrets of an installation must not stay in its layer: every file that it made is looked into.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, FileType, OpenOptions},
     io::{self, Read},
     os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use domain::{
@@ -53,7 +53,7 @@ pub(crate) fn sweep(place: &Prepared, redactor: &Redactor) -> Result<Leftovers, 
             Tree::Layers(layers) => &layers.upper,
         };
         let mut sweeper = Sweeper { top, seen_as, redactor, piece: Vec::new(), leftovers: &mut leftovers };
-        sweeper.directory(top).map_err(|error| {
+        sweeper.sweep().map_err(|error| {
             Fault::environment(format!("what was installed in {} cannot be looked through: {error}", top.display()))
                 .hint("secrets may be left in it, so it is not kept; see whether its disk is failing, then build again")
         })?;
@@ -70,30 +70,37 @@ struct Sweeper<'a> {
 }
 
 impl Sweeper<'_> {
-    fn directory(&mut self, directory: &Path) -> io::Result<()> {
-        let unreadable = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
-        for entry in fs::read_dir(directory).map_err(unreadable)? {
-            let entry = entry?;
-            let (path, kind) = (entry.path(), entry.file_type()?);
-            // Left out of every layer.
-            if self.seen_as.is_empty() && path.parent() == Some(self.top) && entry.file_name() == ".git" {
-                continue;
-            }
-            let found = if kind.is_dir() {
-                self.directory(&path)?;
-                false
-            } else if kind.is_symlink() {
-                self.holds(fs::read_link(&path)?.as_os_str().as_bytes())
-            } else if kind.is_file() {
-                self.file(&path)?
-            } else {
-                false
-            };
-            if found || self.holds(entry.file_name().as_bytes()) {
-                self.found(path)?;
+    /// Not by recursion: an installation can nest directories deeper than a stack is.
+    fn sweep(&mut self) -> io::Result<()> {
+        let mut directories = vec![self.top.to_owned()];
+        while let Some(directory) = directories.pop() {
+            let unreadable =
+                |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
+            for entry in fs::read_dir(&directory).map_err(unreadable)? {
+                let entry = entry?;
+                let (path, kind) = (entry.path(), entry.file_type()?);
+                // Left out of every layer.
+                if self.seen_as.is_empty() && directory == self.top && entry.file_name() == ".git" {
+                    continue;
+                }
+                let is_named = self.holds(entry.file_name().as_bytes());
+                if is_named || self.content(&path, kind)? {
+                    self.found(&path, kind)?;
+                }
+                if kind.is_dir() {
+                    directories.push(path);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether what the entry itself holds gives a secret away.
+    fn content(&mut self, path: &Path, kind: FileType) -> io::Result<bool> {
+        if kind.is_symlink() {
+            return Ok(self.holds(fs::read_link(path)?.as_os_str().as_bytes()));
+        }
+        if kind.is_file() { self.file(path) } else { Ok(false) }
     }
 
     fn holds(&self, bytes: &[u8]) -> bool {
@@ -125,13 +132,13 @@ impl Sweeper<'_> {
         Ok(found)
     }
 
-    fn found(&mut self, path: PathBuf) -> io::Result<()> {
-        let below = path.strip_prefix(self.top).unwrap_or(&path).to_string_lossy().into_owned();
+    fn found(&mut self, path: &Path, kind: FileType) -> io::Result<()> {
+        let below = path.strip_prefix(self.top).unwrap_or(path).to_string_lossy().into_owned();
         let is_kept = |known: &&str| match known.strip_suffix('/') {
             Some(directory) => Path::new(&below).starts_with(directory),
             None => below == **known,
         };
-        if self.seen_as == "~/" && KEPT_BY_PROGRAMS.iter().any(is_kept) {
+        if self.seen_as == "~/" && !kind.is_dir() && KEPT_BY_PROGRAMS.iter().any(is_kept) {
             fs::remove_file(path)?;
             self.leftovers.removed.push(format!("~/{below}"));
         } else if self.leftovers.found.len() < NAMED {
@@ -180,6 +187,7 @@ mod tests {
         write("root/out/long", &long);
         write("root/out/harmless", &long[..PIECE]);
         write(&format!("root/out/{SECRET}"), b"");
+        fs::create_dir(directory.path().join("home/.config/gh").join(SECRET)).unwrap();
         symlink(SECRET, directory.path().join("root/out/link")).unwrap();
         write("root/.git/config", SECRET.as_bytes());
         write("home/.npmrc", format!("_authToken={SECRET}").as_bytes());
@@ -193,8 +201,8 @@ mod tests {
         let mut swept = sweep(&place, &Redactor::new([("TOKEN", SECRET)])).unwrap();
         swept.found.sort();
         swept.removed.sort();
-        let named = format!("out/{SECRET}");
-        assert_eq!(swept.found, ["out/link", "out/long", "out/plain", &named, "~/notes"]);
+        let (named, below) = (format!("out/{SECRET}"), format!("~/.config/gh/{SECRET}"));
+        assert_eq!(swept.found, ["out/link", "out/long", "out/plain", &named, &below, "~/notes"]);
         assert_eq!(swept.removed, ["~/.config/gh/hosts.yml", "~/.npmrc"]);
         assert!(!directory.path().join("home/.npmrc").exists() && directory.path().join("home/.netrc").exists());
         assert!(directory.path().join("elsewhere/.npmrc").exists());
