@@ -59,12 +59,15 @@ impl Site {
             Confinement::Confined => Some(self.rooms().egress.open(pass(&request, used, Arc::clone(&newest)))?),
             Confinement::Unconfined => None,
         };
-        let mut env = Variables::of(definition, &place.root);
+        let mut env = Variables::default();
+        if gate.is_some() {
+            env.add(JAVA.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
+        env.add(defined(definition, request.confinement, &place.root));
         let mut readable = place.readable.clone();
         let network = match &gate {
             None => Network::Host,
             Some(gate) => {
-                env.add(JAVA.map(|(name, value)| (name.to_owned(), value.to_owned())));
                 env.add(gate.env.iter().cloned());
                 readable.extend(gate.readable.iter().cloned());
                 let proxy = Bridge { port: PROXY_PORT, door: Arc::clone(&gate.door) };
@@ -121,20 +124,20 @@ fn shown(line: &str) -> String {
     line.strip_prefix("sh -c ").unwrap_or(line).chars().take(COMMAND).collect()
 }
 
+/// The definition's variables; plain processes find the workspace where it is on the host.
+fn defined(definition: &Definition, confinement: Confinement, root: &Tree) -> Vec<(String, String)> {
+    let place = match (confinement, root) {
+        (Confinement::Unconfined, Tree::Directory(directory)) => directory.to_string_lossy(),
+        (Confinement::Unconfined, Tree::Layers(_)) | (Confinement::Confined, _) => WORKSPACE_DIR.into(),
+    };
+    let variables = definition.variables.iter();
+    variables.map(|(name, value)| (name.clone(), value.replace(WORKSPACE_DIR, &place))).collect()
+}
+
+#[derive(Default)]
 struct Variables(Vec<(String, String)>);
 
 impl Variables {
-    /// The definition's, with paths of the workspace where it is.
-    fn of(definition: &Definition, root: &Tree) -> Self {
-        let own = |(name, value): (&String, &String)| match root {
-            Tree::Directory(directory) if value.contains(WORKSPACE_DIR) => {
-                (name.clone(), value.replace(WORKSPACE_DIR, &directory.to_string_lossy()))
-            }
-            Tree::Directory(_) | Tree::Layers(_) => (name.clone(), value.clone()),
-        };
-        Self(definition.variables.iter().map(own).collect())
-    }
-
     /// The later one of a name wins, but for lists of options: the later ones come last.
     fn add(&mut self, more: impl IntoIterator<Item = (String, String)>) {
         for (name, value) in more {
@@ -204,5 +207,32 @@ impl Sandbox for Furnished {
             // Ended by now; their handles hold nothing that anyone will ask for.
             self.services.lock().unwrap_or_else(PoisonError::into_inner).clear();
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned<const N: usize>(pairs: [(&str, &str); N]) -> Vec<(String, String)> {
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+    }
+
+    #[test]
+    fn only_plain_processes_find_the_workspace_elsewhere() {
+        let variables = owned([("PATH", "/workspace/.venv/bin:/workspace/bin")]).into_iter().collect();
+        let definition = Definition { variables, ..Definition::default() };
+        let root = Tree::Directory("/state/tree".into());
+        let path = |confinement| defined(&definition, confinement, &root)[0].1.clone();
+        assert_eq!(path(Confinement::Confined), "/workspace/.venv/bin:/workspace/bin");
+        assert_eq!(path(Confinement::Unconfined), "/state/tree/.venv/bin:/state/tree/bin");
+    }
+
+    #[test]
+    fn the_later_of_a_name_wins_but_options_add_up() {
+        let mut env = Variables::default();
+        env.add(owned([("MODE", "a"), ("MAVEN_OPTS", "-Da")]));
+        env.add(owned([("MODE", "b"), ("MAVEN_OPTS", "-Db")]));
+        assert_eq!(env.0, owned([("MODE", "b"), ("MAVEN_OPTS", "-Da -Db")]));
     }
 }
