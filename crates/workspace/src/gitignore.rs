@@ -256,3 +256,154 @@ fn in_class(name: &[u8], byte: u8) -> Option<bool> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        io::Write,
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+
+    /// What git says of each path of a work tree in which `text` is the `.gitignore` at the top, and whose directories exist.
+    fn git_says(directory: &std::path::Path, text: &[u8], paths: &[(Vec<u8>, bool)]) -> Vec<Option<Said>> {
+        std::fs::write(directory.join(".gitignore"), text).unwrap();
+        let mut child = Command::new("git")
+            .current_dir(directory)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .args(["check-ignore", "--no-index", "--stdin", "-z", "-v", "-n"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        for (path, _) in paths {
+            stdin.write_all(path).unwrap();
+            stdin.write_all(b"\0").unwrap();
+        }
+        drop(stdin);
+        let out = child.wait_with_output().unwrap().stdout;
+        // Source, line, pattern, path.
+        let fields: Vec<&[u8]> = out.split(|byte| *byte == 0).collect();
+        fields
+            .chunks_exact(4)
+            .map(|fields| match fields[2] {
+                b"" => None,
+                pattern if pattern.starts_with(b"!") => Some(Said::Kept),
+                _ => Some(Said::Ignored),
+            })
+            .collect()
+    }
+
+    /// As a walk asks: a path below an ignored directory is not asked for.
+    fn we_say(patterns: &Patterns, path: &[u8], is_directory: bool) -> Option<Said> {
+        for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+            if patterns.say(&path[..at], true).unwrap() == Some(Said::Ignored) {
+                return Some(Said::Ignored);
+            }
+        }
+        patterns.say(path, is_directory).unwrap()
+    }
+
+    #[test]
+    fn git_says_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let init = Command::new("git").current_dir(&directory).args(["init", "-q"]).status().unwrap();
+        assert!(init.success());
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed >> 33).unwrap() % below
+        };
+        let pieces: &[&[u8]] = &[
+            b"a",
+            b"b",
+            b"ab",
+            b"x.o",
+            b"*",
+            b"**",
+            b"/",
+            b"/",
+            b"?",
+            b"[ab]",
+            b"[!a]",
+            b"[^b]",
+            b"[a-b]",
+            b"[]a]",
+            b"[[:alpha:]]",
+            b"[[:foo:]]",
+            b"[a",
+            b"\\a",
+            b"\\*",
+            b"\\",
+            b"!",
+            b"#",
+            b" ",
+            b"\\ ",
+            b"{a,b}",
+            b"\xff",
+            b".",
+            b"[b-]",
+            b"[\\]]",
+            b"\t",
+            b"**/",
+            b"/**",
+            b"[a-\\b]",
+            b"-",
+            b"]",
+            b"\r",
+        ];
+        let names: &[&[u8]] = &[
+            b"a", b"b", b"ab", b"x.o", b"*", b"aab", b"!a", b"#", b"a ", b"{a,b}", b"\xff", b"]", b"\\", b"-a", b"[a",
+            b".a", b"\t",
+        ];
+        let (mut paths, mut directories) = (Vec::new(), BTreeSet::new());
+        for depth in [1, 1, 2, 2, 2, 3, 3, 3, 3, 4] {
+            for _ in 0..12 {
+                let path: Vec<&[u8]> = (0..depth).map(|_| names[random(names.len())]).collect();
+                for depth in 1..depth + random(2) {
+                    directories.insert(path[..depth].join(&b'/'));
+                }
+                paths.push(path.join(&b'/'));
+            }
+        }
+        for path in &directories {
+            std::fs::create_dir_all(directory.path().join(crate::path_of(path))).unwrap();
+        }
+        let paths: Vec<(Vec<u8>, bool)> =
+            paths.into_iter().map(|path| (path.clone(), directories.contains(&path))).collect();
+        for round in 0..300 {
+            let mut text = Vec::new();
+            for _ in 0..=random(4) {
+                for _ in 0..=random(6) {
+                    text.extend_from_slice(pieces[random(pieces.len())]);
+                }
+                text.extend_from_slice([&b"\n"[..], b"\n", b"\r\n", b"  \n"][random(4)]);
+            }
+            let patterns = Patterns::parse(&text);
+            let git = git_says(directory.path(), &text, &paths);
+            assert_eq!(git.len(), paths.len());
+            for ((path, is_directory), git) in paths.iter().zip(git) {
+                let ours = we_say(&patterns, path, *is_directory);
+                assert_eq!(
+                    ours == Some(Said::Ignored),
+                    git == Some(Said::Ignored),
+                    "round {round}: `{}` of {:?} (directory: {is_directory}): ours {ours:?}, git {git:?}",
+                    path.escape_ascii(),
+                    text.escape_ascii().to_string()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_would_take_for_ever_is_told() {
+        let patterns = Patterns::parse(format!("{}z", "**/a/".repeat(30)).as_bytes());
+        let fault = patterns.say("a/".repeat(60).as_bytes(), false).unwrap_err();
+        assert!(fault.what.contains(".gitignore"), "{fault:?}");
+    }
+}
