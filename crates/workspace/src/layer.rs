@@ -33,6 +33,8 @@ use crate::{
 const DEEPEST: usize = 8;
 /// With more than one file in so many changed, a new checkout costs little more than what differs.
 const MANY_CHANGED: u64 = 4;
+/// Git tells times of files by whole seconds: in the second after this one, a file that changes is known by its time.
+const SETTLES: Duration = Duration::from_secs(2);
 /// How many of the layers used last are looked at for one that is near.
 const CANDIDATES: usize = 3;
 
@@ -78,6 +80,11 @@ impl BaseLayer {
     /// The index of its files: small, with what it names in [`Self::shared_index`].
     pub fn index(&self) -> PathBuf {
         self.tree().join(".git/index")
+    }
+
+    /// Whether a file that changes now may look to git as it was when the layer was made.
+    pub fn is_young(&self) -> bool {
+        fs::metadata(self.index()).and_then(|file| file.modified()).is_ok_and(|settled| SystemTime::now() < settled)
     }
 
     /// The same index in one file.
@@ -225,15 +232,11 @@ impl Store<'_> {
                 call().args(["update-index", "-z", "--stdin"]).input(laid).run()?;
             }
         }
-        // Nobody has written the files since git did. Were they as young as the index, git would keep their entries in the small
-        // part, which every workspace holds for itself.
-        let later = SystemTime::now() + Duration::from_secs(2);
-        File::options()
-            .write(true)
-            .open(&index)
-            .and_then(|index| index.set_modified(later))
-            .map_err(|error| io_fault("set the time of", &index, &error))?;
+        // Git looks closer at files that are as young as their index. Nobody has written these since git did; who works over
+        // them before this time needs an index of its own.
+        set_time(&index, SystemTime::now() + SETTLES)?;
         self.git_program().at(&git_dir).index(&index).args(["update-index", "--split-index"]).run()?;
+        set_time(&index, SystemTime::now() + SETTLES)?;
         let mut stack = vec![base.commit.clone()];
         stack.extend(over.iter().flat_map(|over| over.about.stack.clone()));
         share_index(&git_dir, &shared, &root.join("index"))?;
@@ -246,6 +249,11 @@ impl Store<'_> {
         let names = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", from.as_str(), to.as_str()];
         Ok(pieces(&self.git().args(names).run()?).map(path_of).collect())
     }
+}
+
+fn set_time(file: &Path, time: SystemTime) -> Result<(), Fault> {
+    let set = File::options().write(true).open(file).and_then(|file| file.set_modified(time));
+    set.map_err(|error| io_fault("set the time of", file, &error))
 }
 
 /// Moves the big part of a split index to where it is shown read-only: git sets its time whenever it reads it, which would copy

@@ -49,7 +49,7 @@ use std::{
 };
 
 pub use port::{Options, Workspaces};
-pub use rung::Rung;
+pub use rung::{Rung, home_notes};
 
 /// A path as git prints it with `-z`.
 pub(crate) fn path_of(bytes: &[u8]) -> PathBuf {

@@ -4,12 +4,7 @@
 //! The branch `overnight/T-12` in it points to the base. When a workspace is rebuilt from a snapshot, the snapshot's content
 //! is there as uncommitted changes. An agent may commit, amend or break its `.git` as it likes: a snapshot looks at files only.
 
-use std::{
-    ffi::OsStr,
-    fs,
-    io::{self, Write},
-    path::Path,
-};
+use std::{ffi::OsStr, fs, path::Path};
 
 use domain::{
     Fault,
@@ -21,7 +16,7 @@ use domain::{
     },
 };
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, renameat, unlinkat},
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, unlinkat},
     io::Errno,
 };
 
@@ -112,7 +107,7 @@ fn keep(store: &Store<'_>, place: &Place, ready: Ready, confinement: Confinement
         now.layers.extend(layer.names());
         now.index = layer.index_name()?;
         if now.index != ready.index {
-            replace_index(&place.upper(), &layer.index())?;
+            drop_index(&place.upper())?;
         }
         if now != ready {
             place.set_ready(&now)?;
@@ -121,26 +116,17 @@ fn keep(store: &Store<'_>, place: &Place, ready: Ready, confinement: Confinement
     place.prepared(store, &now)
 }
 
-/// Gives the `.git` of an upper directory, which an agent could write, another index. No link is followed; where there is no such
-/// directory any more, nothing is done.
-fn replace_index(upper: &Path, index: &Path) -> Result<(), Fault> {
-    let fault = |error: io::Error| io_fault("write the index below", upper, &error);
+/// Removes the index below an upper directory, which an agent could write, so that the layer's is seen. No link is followed; where
+/// there is none, nothing is done.
+fn drop_index(upper: &Path) -> Result<(), Fault> {
     let (directory, beneath) = (OFlags::DIRECTORY | OFlags::CLOEXEC, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS);
-    let opened = openat(CWD, upper, directory, Mode::empty())
-        .and_then(|upper| openat2(upper, ".git", directory, Mode::empty(), beneath));
-    let git_dir = match opened {
-        Ok(git_dir) => git_dir,
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(()),
-        Err(errno) => return Err(fault(errno.into())),
-    };
-    let content = fs::read(index).map_err(|error| io_fault("read", index, &error))?;
-    // Nothing of the sandbox runs yet, but what it left may have any name.
-    let new = ".index-of-the-layer";
-    let _ = unlinkat(&git_dir, new, AtFlags::empty());
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(&git_dir, new, flags, Mode::from_raw_mode(0o600)).map_err(|errno| fault(errno.into()))?;
-    fs::File::from(file).write_all(&content).map_err(fault)?;
-    renameat(&git_dir, new, &git_dir, "index").map_err(|errno| fault(errno.into()))
+    let removed = openat(CWD, upper, directory, Mode::empty())
+        .and_then(|upper| openat2(upper, ".git", directory, Mode::empty(), beneath))
+        .and_then(|git_dir| unlinkat(&git_dir, "index", AtFlags::empty()));
+    match removed {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::ISDIR | Errno::LOOP | Errno::XDEV) => Ok(()),
+        Err(errno) => Err(io_fault("remove the index below", upper, &errno.into())),
+    }
 }
 
 impl Store<'_> {
@@ -168,10 +154,11 @@ impl Store<'_> {
         make_dir(&git_dir)?;
         set_head(&git_dir, wanted.head)?;
         let index = git_dir.join("index");
-        // Made now, and so younger than the files of a layer, unless that was made within this second: git looks closer at
-        // files that are as young as their index.
-        fs::copy(layer.index(), &index).map_err(|error| io_fault("write", &index, &error))?;
         let (base, head) = (&wanted.base.commit, wanted.head.commit());
+        if layer.is_young() || head != base {
+            // It is as young as the files then, or younger: git looks closer, or knows that it need not.
+            fs::copy(layer.index(), &index).map_err(|error| io_fault("write", &index, &error))?;
+        }
         if wanted.commit != base {
             self.lay(&place.upper(), base, wanted.commit)?;
         }

@@ -21,6 +21,10 @@ use crate::{
     upper::OPAQUE,
 };
 
+/// Kinds of file systems, as `statfs(2)` numbers them.
+const OVERLAYFS: rustix::fs::FsWord = 0x794c_7630;
+const NFS: rustix::fs::FsWord = 0x6969;
+
 /// From the best to the one that works everywhere. All yield the same files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rung {
@@ -44,6 +48,23 @@ impl Rung {
         }
         if cloned { Self::Reflink } else { Self::Copy }
     }
+}
+
+/// What a person should know of the file system that a home is on, one sentence each, with what to do.
+pub fn home_notes(home: &Path) -> Vec<String> {
+    let kind = rustix::fs::statfs(home).map_or(0, |stat| stat.f_type);
+    let place = home.display();
+    let note = match kind {
+        OVERLAYFS => format!(
+            "{place} is on an overlay (a container's own file system), which cannot hold another one: workspaces are copies. Put the \
+             home on a volume."
+        ),
+        NFS => format!(
+            "{place} is on NFS, which cannot hold overlays: workspaces are copies. Put the home on a local disk with OVERNIGHT_HOME."
+        ),
+        _ => return Vec::new(),
+    };
+    vec![note]
 }
 
 /// Lays a layer over the plain directory `to` as an overlay would show it, keeping times and modes. What is named `except` at its
