@@ -8,7 +8,7 @@ use std::{
     collections::HashSet,
     ffi::OsStr,
     fs,
-    os::unix::fs::FileTypeExt,
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -276,6 +276,7 @@ impl Store<'_> {
         let new = self.home.unique(&parent);
         make_dir(&new)?;
         let written = if ready.is_layered() { place.upper() } else { place.tree() };
+        walk(&place.home(), &mut |path, entry| unlock(&place.home().join(path), entry).map(|()| Enter::Yes))?;
         for (from, name) in [(written, "tree"), (place.home(), "home")] {
             fs::rename(&from, new.join(name)).map_err(|error| io_fault("move", &from, &error))?;
         }
@@ -333,6 +334,7 @@ impl Tracked {
             let full = root.join(path);
             let kind = entry.file_type();
             if self.directories.contains(path) && kind.is_dir() {
+                unlock(&full, entry)?;
                 // It was taken away and made again: what lay under it belongs to the base.
                 if is_opaque(&full).map_err(|error| io_fault("look at", &full, &error))? {
                     tracked(path)?;
@@ -351,6 +353,7 @@ impl Tracked {
                 remove_tree(&full)?;
                 return Ok(Enter::No);
             }
+            unlock(&full, entry)?;
             Ok(Enter::Yes)
         })?;
         for directory in directories.iter().rev() {
@@ -359,6 +362,17 @@ impl Tracked {
         }
         Ok(())
     }
+}
+
+/// Lets the owner read a file and enter a directory: a layer that an ordinary user cannot read, it cannot copy or remove either.
+fn unlock(path: &Path, entry: &fs::Metadata) -> Result<(), Fault> {
+    let needed = if entry.is_dir() { 0o700 } else { 0o400 };
+    let plain = entry.is_dir() || entry.is_file();
+    if !plain || entry.mode() & needed == needed {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(entry.mode() & 0o777 | needed))
+        .map_err(|error| io_fault("unlock", path, &error))
 }
 
 /// Whether a tree of an environment layer hides a path of what lies under it.

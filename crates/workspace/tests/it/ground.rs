@@ -225,7 +225,7 @@ pub fn inside(place: &Prepared, script: &str) -> String {
         mounts += &format!("mount --bind {0} {0}; mount -o remount,bind,ro {0}\n", readable.display());
     }
     let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "--propagation=private", "sh", "-c"])
+        .args(["--user", "--map-current-user", "--keep-caps", "--mount", "--propagation=private", "sh", "-c"])
         .arg(format!("{mounts}cd {}\n{script}", root.display()))
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
