@@ -131,7 +131,7 @@ pub(crate) async fn check(
 }
 
 /// Answers with the lines that `begin`'s work tells, and at last with what it came to, under `name`. The work goes at its own
-/// pace, whatever the reader's, and ends when the reader goes.
+/// pace, whatever the reader's; when the reader goes nobody waits for it any more.
 fn work<T, F>(app: App, name: &'static str, begin: impl FnOnce(Told) -> F) -> Response
 where
     T: Serialize + Send + 'static,
@@ -147,7 +147,7 @@ where
     sse::respond(Work { app, name, lines, work, told: 0 }, Outlet::default())
 }
 
-/// Work that is told of while it goes on. Dropped, the work ends.
+/// Work that is told of while it goes on.
 struct Work<T> {
     app: App,
     name: &'static str,

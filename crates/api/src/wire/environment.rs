@@ -25,7 +25,7 @@ pub struct EnvironmentQuery {
 }
 
 /// `POST /environment/build` → events `line` ([`Line`]) and at last `built` ([`Built`]) or `problem` ([`super::Problem`]).
-/// The build ends with the connection.
+/// A build goes on without its listener; who asks again joins it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BuildEnvironment {

@@ -110,8 +110,8 @@ impl Client {
         Ok(stream)
     }
 
-    /// Asks for work that takes long, and hands its events to `each` until that returns what the work came to. When this process
-    /// ends, so does the work.
+    /// Asks for work that takes long, and hands its events to `each` until that returns what the work came to. What
+    /// is shared with others goes on without this process.
     pub fn work<T>(
         &self,
         path: &str,
