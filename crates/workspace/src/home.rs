@@ -11,10 +11,12 @@
 //! trash/                                 renamed here, then removed in the background
 //! ```
 
+mod removal;
+
 use std::{
     collections::HashMap,
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock, Weak,
@@ -29,6 +31,7 @@ use domain::{
     ids::{AttemptKey, RepositoryId},
 };
 
+pub(crate) use self::removal::remove_tree;
 use crate::{
     git::{Git, io_fault},
     layer::{is_doubtful, settle},
@@ -223,33 +226,6 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), Fault> {
         .mode(0o700)
         .create(path)
         .map_err(|error| io_fault("make the directory", path, &error))
-}
-
-/// Removes a directory and everything in it, unlocking directories that their owner has locked; or a file.
-pub(crate) fn remove_tree(path: &Path) -> Result<(), Fault> {
-    let removed = match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            unlock(path);
-            fs::remove_dir_all(path)
-        }
-        other => other,
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_fault("remove", path, &error)),
-        _ => Ok(()),
-    }
-}
-
-/// Gives the owner access to every directory below. What cannot be unlocked will fail to be removed, and be told then.
-fn unlock(path: &Path) {
-    let is_dir = fs::symlink_metadata(path).is_ok_and(|entry| entry.is_dir());
-    if !is_dir || fs::set_permissions(path, fs::Permissions::from_mode(0o700)).is_err() {
-        return;
-    }
-    for entry in read_dir(path).unwrap_or_default() {
-        unlock(&entry);
-    }
 }
 
 /// One thread that does what it is sent, for as long as someone can send.
