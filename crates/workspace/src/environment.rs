@@ -2,13 +2,17 @@
 //! then frozen.
 //!
 //! Builders compare times: a source that looks older than what was built of it is taken for built. So a layer lies only under
-//! bases whose files, where they differ from what it was built of, were written later.
+//! bases whose files, where they differ from what it was built of, were written later. And where the installation changed a file
+//! of the base, the layer holds the base's own, written last.
 
 use std::{
     collections::HashSet,
     ffi::OsStr,
     fs,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -228,44 +232,64 @@ impl Store<'_> {
         for from in under.trees.iter().rev() {
             lay_over(from, &whole, OsStr::new(".git"))?;
         }
-        Tracked::of(self, base)?.strip(&whole, &mut |_| Ok(()))?;
+        let tracked = Tracked::of(self, base)?;
+        let mut held = HashSet::new();
+        tracked.strip(&whole, &mut |path| {
+            held.insert(path.to_owned());
+        })?;
         let to = if ready.is_layered() { place.upper() } else { place.tree() };
         lay_over(&whole, &to, OsStr::new(""))?;
         remove_tree(&whole)?;
+        self.write_anew(base, &tracked.below(&held), &to)?;
         for from in under.homes.iter().rev() {
             lay_over(from, &place.home(), OsStr::new(""))?;
         }
         Ok(())
     }
 
-    /// Leaves of what was written in a raised place only what the base does not track. Returns the first tracked paths that
-    /// had changed.
+    /// Leaves of what was written in a raised place only what the base does not track, and writes anew what it does and had changed.
+    /// Returns the first of these paths.
     fn strip(&self, place: &Place, ready: &Ready) -> Result<Vec<String>, Fault> {
-        let mut changed = Vec::new();
+        let mut changed = HashSet::new();
         let tracked = Tracked::of(self, &ready.base)?;
-        let mut tell = |path: &Path| {
-            if changed.len() < TOLD {
-                changed.push(path.display().to_string());
-            }
-        };
         if ready.is_layered() {
             let trees = self.stack(&ready.layers)?.trees;
             tracked.strip(&place.upper(), &mut |path| {
                 let written = place.upper().join(path);
                 let was = trees.iter().map(|tree| tree.join(path)).find(|file| fs::symlink_metadata(file).is_ok());
                 if !was.is_some_and(|was| is_same(&was, &written)) {
-                    tell(path);
+                    changed.insert(path.to_owned());
                 }
-                Ok(())
             })?;
+            self.write_anew(&ready.base, &tracked.below(&changed), &place.upper())?;
         } else {
             let call = self.git().work_tree(&place.tree()).index(&place.index());
             let out = call.args(["ls-files", "-z", "--modified", "--deleted", "--deduplicate"]).run()?;
-            pieces(&out).map(path_of).for_each(|path| tell(&path));
-            tracked.strip(&place.tree(), &mut |_| Ok(()))?;
+            changed.extend(pieces(&out).map(path_of));
+            tracked.strip(&place.tree(), &mut |_| {})?;
+            self.write_anew(&ready.base, &tracked.below(&changed), &place.tree())?;
         }
+        let mut changed: Vec<String> = changed.iter().map(|path| path.display().to_string()).collect();
         changed.sort();
+        changed.truncate(TOLD);
         Ok(changed)
+    }
+
+    /// Writes files of a base below `to`: they look newer than whatever was built of something else in their place.
+    fn write_anew(&self, base: &CommitId, files: &[&Path], to: &Path) -> Result<(), Fault> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let index = self.home.unique(self.root());
+        let call = || self.git().index(&index);
+        let paths: Vec<&[u8]> = files.iter().map(|path| path.as_os_str().as_bytes()).collect();
+        let check_out = ["checkout-index", "-q", "-f", "-z", "--stdin"];
+        let done = call()
+            .args(["read-tree", base.as_str()])
+            .run()
+            .and_then(|_| call().work_tree(to).args(check_out).input(paths.join(&0)).run());
+        remove_tree(&index)?;
+        done.map(drop)
     }
 
     /// Makes the writable side of a raised place a layer. On disk when it returns: an installation takes long, and may never be had
@@ -326,9 +350,15 @@ impl Tracked {
         Ok(Self { files, directories })
     }
 
+    /// The files among these paths, and below those that are directories.
+    fn below(&self, paths: &HashSet<PathBuf>) -> Vec<&Path> {
+        let is_below = |file: &&PathBuf| file.ancestors().any(|path| paths.contains(path));
+        if paths.is_empty() { Vec::new() } else { self.files.iter().filter(is_below).map(PathBuf::as_path).collect() }
+    }
+
     /// Removes below `root` what is tracked, what hides it, the repository, and what no layer can hold. `tracked` is told of each
     /// tracked path before it goes.
-    fn strip(&self, root: &Path, tracked: &mut dyn FnMut(&Path) -> Result<(), Fault>) -> Result<(), Fault> {
+    fn strip(&self, root: &Path, tracked: &mut dyn FnMut(&Path)) -> Result<(), Fault> {
         let mut directories = Vec::new();
         walk(root, &mut |path, entry| {
             let full = root.join(path);
@@ -337,7 +367,7 @@ impl Tracked {
                 unlock(&full, entry)?;
                 // It was taken away and made again: what lay under it belongs to the base.
                 if is_opaque(&full).map_err(|error| io_fault("look at", &full, &error))? {
-                    tracked(path)?;
+                    tracked(path);
                     clear_opaque(&full)?;
                 }
                 directories.push(full);
@@ -345,7 +375,7 @@ impl Tracked {
             }
             let is_tracked = self.directories.contains(path) || self.files.contains(path);
             if is_tracked {
-                tracked(path)?;
+                tracked(path);
             }
             let cannot_be = kind.is_socket() || kind.is_fifo() || kind.is_block_device();
             let is_device = kind.is_char_device() && !is_whiteout(entry);

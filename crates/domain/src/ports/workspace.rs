@@ -259,7 +259,7 @@ pub trait Workspaces: Send + Sync {
     fn raise(&self, request: RaiseRequest) -> BoxFuture<'_, Result<Prepared, Fault>>;
 
     /// Makes a raised place an immutable layer, once no process writes it any more. Paths that the base tracks and `.git` are left
-    /// out; the first few of them that had changed are returned. A layer of this id that is there already stays.
+    /// out; the first few of them that had changed are returned, and are in the layer as the base has them, newer than all else. A layer of this id that is there already stays.
     fn freeze(
         &self,
         repository: Repository,
