@@ -103,7 +103,7 @@ impl Core {
         if let Some(line) = self.site.lines.get(key) {
             let turn = line.turn();
             let found = self.keep(&task, key, turn).await?;
-            let terminal = line.sandbox().terminal(exec, request.size).await?;
+            let terminal = line.sandbox().await?.terminal(exec, request.size).await?;
             let notes = vec![format!("the agent is at work in turn {turn}: you share its files and processes")];
             let (core, by, via) = (Arc::clone(self), request.by, request.via);
             return Ok(TakeOver { core, by, via, task, key, turn, found, terminal, place: Place::Turn, notes });
@@ -118,15 +118,17 @@ impl Core {
         exec: Exec,
         (by, via, size): (Actor, Via, WindowSize),
     ) -> Result<TakeOver, Fault> {
+        let hands = self.site.hands.on(key).await.map_err(|Taken| {
+            Fault::conflict(format!("somebody is at work in attempt {} of {} already", key.attempt, task.id))
+        })?;
+        // From here on no turn begins in it; one may have begun before.
+        let task = self.task(task.id).await?;
         let attempt = task.attempt(key.attempt).filter(|attempt| attempt.status.is_decidable());
         let (Some(attempt), Status::AwaitingReview(_)) = (attempt, &task.status) else {
             return Err(Fault::conflict(format!("nothing of {} can be taken over now", task.id)).hint(
                 "attach while a turn runs, or once the task waits for review; `overnight show` says where it is",
             ));
         };
-        let hands = self.site.hands.on(key).map_err(|Taken| {
-            Fault::conflict(format!("somebody is at work in attempt {} of {} already", key.attempt, task.id))
-        })?;
         let from = attempt.snapshot.as_ref().map_or(&task.origin.base, |last| &last.commit).clone();
         let turn = TurnNo(attempt.turns.max(1));
         let surroundings = self.surroundings(&task).await?;
@@ -136,6 +138,7 @@ impl Core {
         let found = self.keep(&task, key, turn).await?;
         let Opened { sandbox, notes } = self.site.ports.environments.open(own_sandbox(&task, place)).await?;
         let terminal = sandbox.terminal(exec, size).await?;
+        hands.in_sandbox(Arc::clone(&sandbox));
         let place = Place::Own { sandbox, from, hands };
         Ok(TakeOver { core: Arc::clone(self), by, via, task, key, turn, found, terminal, place, notes })
     }
@@ -178,7 +181,7 @@ impl Core {
                 .hint("name one: `overnight preview T-12 3000`")
         })?;
         if let Some(line) = self.site.lines.get(key) {
-            return line.sandbox().connect(port).await;
+            return line.sandbox().await?.connect(port).await;
         }
         if definition.services.is_empty() {
             return Err(Fault::not_found(format!(

@@ -24,6 +24,7 @@ pub(super) async fn perform(job: &Job<'_>, branch: Branch) -> Result<Event, Faul
 
 async fn remove(job: &Job<'_>, branch: Branch) -> Result<(), Fault> {
     for attempt in &job.task.attempts {
+        let _hands = job.site.hands.seize(job.key(attempt.no)).await;
         keep_and_release(job, attempt.no).await?;
     }
     match branch {

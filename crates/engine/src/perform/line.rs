@@ -7,11 +7,12 @@ use std::{
 };
 
 use domain::{
+    Fault,
     event::Event,
     ids::{AttemptKey, CommentId, TurnNo},
     ports::{BoxFuture, agent, sandbox::Sandbox},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{MappedMutexGuard, MutexGuard, mpsc};
 
 use crate::interrupt::Interrupt;
 
@@ -22,7 +23,8 @@ pub(crate) struct Line {
     comments: Mutex<VecDeque<(CommentId, String)>>,
     said: mpsc::UnboundedSender<Event>,
     interrupt: Arc<Interrupt>,
-    sandbox: Arc<dyn Sandbox>,
+    /// `None` once the turn is over: whatever were started in it then would write beside the next turn.
+    sandbox: tokio::sync::Mutex<Option<Arc<dyn Sandbox>>>,
 }
 
 impl fmt::Debug for Line {
@@ -39,16 +41,22 @@ impl Line {
         interrupt: Arc<Interrupt>,
         sandbox: Arc<dyn Sandbox>,
     ) -> Arc<Self> {
-        Arc::new(Self { key, turn, comments: Mutex::default(), said, interrupt, sandbox })
+        Arc::new(Self { key, turn, comments: Mutex::default(), said, interrupt, sandbox: Some(sandbox).into() })
     }
 
     pub fn turn(&self) -> TurnNo {
         self.turn
     }
 
-    /// Where the turn's commands run.
-    pub fn sandbox(&self) -> &Arc<dyn Sandbox> {
-        &self.sandbox
+    /// Where the turn's commands run. The turn does not end while this is held.
+    pub async fn sandbox(&self) -> Result<MappedMutexGuard<'_, Arc<dyn Sandbox>>, Fault> {
+        let over = |_| Fault::transient(format!("turn {} of {} is just over", self.turn, self.key));
+        MutexGuard::try_map(self.sandbox.lock().await, Option::as_mut).map_err(over)
+    }
+
+    /// Nobody starts anything in the sandbox any more.
+    pub async fn close(&self) {
+        self.sandbox.lock().await.take();
     }
 
     pub fn push(&self, comment: CommentId, text: String) {

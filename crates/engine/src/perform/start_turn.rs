@@ -152,7 +152,6 @@ impl Turn<'_> {
         let interrupt = driver.interrupt(self.job.task.id, self.job.id);
         let _open = site.lines.open(Arc::clone(&line));
         self.overtaken_comments(&line).await?;
-        drop(line);
         let mut running = agent.run_turn(request, hands);
         let overdue = deadline_after(&interrupt);
         tokio::pin!(overdue);
@@ -166,19 +165,21 @@ impl Turn<'_> {
             tokio::select! {
                 biased;
                 Some(event) = said.recv() => self.say(event).await?,
-                end = &mut running => break end?,
+                end = &mut running => break end,
                 () = site.stopped() => {
                     drop(running);
+                    line.close().await;
                     sandbox.kill().await;
                     take_snapshot::snapshot(self.job, self.attempt, self.no, self.job.task.updated_at).await?;
                     return Ok(None);
                 }
-                () = &mut overdue => break interrupted(),
+                () = &mut overdue => break Ok(interrupted()),
                 () = &mut keeping => {}
                 _ = minute.tick(), if keeping.is_terminated() => keeping.set(self.keep().fuse()),
             }
         };
         drop(running);
+        line.close().await;
         sandbox.kill().await;
         if !keeping.is_terminated() {
             keeping.await;
@@ -186,7 +187,7 @@ impl Turn<'_> {
         while let Ok(event) = said.try_recv() {
             self.say(event).await?;
         }
-        Ok(Some(end))
+        end.map(Some)
     }
 
     /// A comment that was issued before this turn's line was open, and is not in its prompt.
