@@ -1,6 +1,7 @@
 //! A gate: what every connection through it consults, and the door that its sandbox serves.
 
 use std::{
+    io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -93,7 +94,7 @@ impl Drop for Door {
     }
 }
 
-/// Takes connections until it is aborted, which ends them too.
+/// Takes connections until it is aborted or its listener is shut; they end with it.
 async fn accept(listener: TcpListener, guard: Arc<Guard>) {
     let mut connections = JoinSet::new();
     loop {
@@ -111,6 +112,8 @@ async fn accept(listener: TcpListener, guard: Arc<Guard>) {
                         });
                     }
                 }
+                // What a listener says that was shut: its sandbox was killed.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
                 Err(error) => {
                     // Out of descriptors, most likely: others will be given back.
                     tracing::warn!(%error, "the egress proxy cannot take a connection");

@@ -1,6 +1,11 @@
 //! The life of a gate.
 
-use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    fs,
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    time::Duration,
+};
 
 use domain::ports::egress::{Egress, Pass};
 use egress::{Limits, Options, Proxy};
@@ -47,6 +52,24 @@ async fn a_sandbox_that_starts_anew_is_served_anew() {
     end(idle).await;
     let again = Opened { gate: first.gate, address };
     assert!(again.get("http://files.site.test/").await.contains("hello"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_end_once_the_listener_of_a_killed_sandbox_is_shut() {
+    let stage = Stage::new();
+    let _server = stage.plain("files.site.test", |_, _| text("hello")).await;
+    let mut gate = stage.gate(&["files.site.test"], &[]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    gate.address = listener.local_addr().unwrap();
+    let same = OwnedFd::from(listener.try_clone().unwrap());
+    gate.gate.door.serve(listener);
+    // It is surely taken once it has been answered.
+    let mut taken = gate.dial().await;
+    taken.write_all(b"GET http://files.site.test/ HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    crate::stage::head(&mut taken).await;
+    // As a sandbox does.
+    std::net::TcpStream::from(same).shutdown(std::net::Shutdown::Both).unwrap();
+    end(taken).await;
 }
 
 #[tokio::test]
