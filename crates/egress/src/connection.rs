@@ -24,7 +24,6 @@ use crate::{
     gate::Guard,
     policy::{Rule, Target},
     proxy::Limits,
-    reach::Unreached,
     tunnel::Tunnel,
     watched::Watched,
 };
@@ -99,14 +98,11 @@ async fn connect(guard: &Guard, request: &Request<Incoming>) -> Result<Tunnel, B
     let Some(authority) = request.uri().authority() else { return Err(bad("a CONNECT names a host and a port")) };
     let Some(port) = authority.port_u16() else { return Err(bad("a CONNECT names a port")) };
     let (target, rule) = allowed(guard, authority, port)?;
-    let unreached = |why| match why {
-        Unreached::Refused(why) => Box::new(guard.refuse(target.name.as_str(), port, why, None)),
-        Unreached::Failed(why) => Box::new(answer::failed(StatusCode::BAD_GATEWAY, &why)),
-    };
+    let unreached = |why| Box::new(guard.unreached(&target, why));
     let addresses = guard.reach.look_up(&target).await.map_err(unreached)?;
     let upstream = match rule.inspects() || port == 80 {
         true => None,
-        false => Some(guard.reach.connect(&target, &addresses).await.map_err(unreached)?),
+        false => Some(guard.reach.connect(&addresses).await.map_err(unreached)?),
     };
     let to = Destination { target, wire: Wire::Tls, rule, addresses: Some(addresses) };
     Ok(Tunnel { to, upstream })

@@ -101,8 +101,7 @@ impl Exchange {
         };
         match self.send(outgoing, body, to).await {
             Ok(response) => self.answer(response, to),
-            Err(Unreached::Refused(why)) => refuse(why, None),
-            Err(Unreached::Failed(why)) => answer::failed(StatusCode::BAD_GATEWAY, &why),
+            Err(why) => self.guard.unreached(&to.target, why),
         }
     }
 
@@ -126,12 +125,12 @@ impl Exchange {
                 Ok(response) => return Ok(response),
                 Err(mut error) => match error.take_message().or(again) {
                     Some(unsent) => unsent,
-                    None => return Err(silent(to, &error.into_error())),
+                    None => return Err(silent(&error.into_error())),
                 },
             };
         }
         let open = line.insert(self.open(to).await?);
-        open.sender.send_request(request).await.map_err(|error| silent(to, &error))
+        open.sender.send_request(request).await.map_err(|error| silent(&error))
     }
 
     async fn open(&self, to: &Destination) -> Result<Line, Unreached> {
@@ -144,11 +143,9 @@ impl Exchange {
                 &looked_up
             }
         };
-        let socket = reach.connect(&to.target, addresses).await?;
+        let socket = reach.connect(addresses).await?;
         let (target, wire) = (to.target.clone(), to.wire);
-        let failed = |why: &dyn std::fmt::Display| {
-            Unreached::Failed(format!("TLS with {}:{} failed: {why}", to.target.name, to.target.port))
-        };
+        let failed = |why: &dyn std::fmt::Display| Unreached::Failed(format!("fails at TLS: {why}"));
         let (sender, driver) = match (to.wire, ends) {
             (Wire::Plain, _) => shake_hands(socket).await,
             (Wire::Tls, None) => return Err(failed(&"this gate ends no TLS")),
@@ -160,7 +157,7 @@ impl Exchange {
                 shake_hands(secured).await
             }
         }
-        .map_err(|error| silent(to, &error))?;
+        .map_err(|error| silent(&error))?;
         Ok(Line { target, wire, sender, _driver: driver })
     }
 
@@ -200,8 +197,8 @@ impl Exchange {
     }
 }
 
-fn silent(to: &Destination, error: &hyper::Error) -> Unreached {
-    Unreached::Failed(format!("{}:{} did not answer: {error}", to.target.name, to.target.port))
+fn silent(error: &hyper::Error) -> Unreached {
+    Unreached::Silent(format!("did not answer: {error}"))
 }
 
 /// The request as the upstream server sees it, but for its body.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use domain::ports::{egress::Refusal, sandbox};
+use hyper::StatusCode;
 use rustls::ClientConfig;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
@@ -15,9 +16,9 @@ use crate::{
     answer::{self, Answer},
     authority::Authority,
     connection,
-    policy::Policy,
+    policy::{Policy, Target},
     proxy::Limits,
-    reach::Reach,
+    reach::{Reach, Unreached},
 };
 
 /// What every connection of a gate consults.
@@ -44,13 +45,31 @@ const HOST_BYTES: usize = 255;
 impl Guard {
     /// Tells of a refusal, and makes the client's answer.
     pub(crate) fn refuse(&self, host: &str, port: u16, why: impl Into<String>, entry: Option<String>) -> Answer {
-        let host = host.chars().filter(|c| !c.is_control()).collect::<String>();
-        let host = host[..host.floor_char_boundary(HOST_BYTES)].to_owned();
-        let refusal = Refusal { host, port, why: why.into(), entry, by: None };
+        let refusal = refusal(host, port, why.into(), entry);
         let answer = answer::refused(&refusal);
         (self.refused)(refusal);
         answer
     }
+
+    /// Answers for a target that cannot be had, and tells of it: few programs show what a proxy answers.
+    pub(crate) fn unreached(&self, target: &Target, why: Unreached) -> Answer {
+        let (host, port) = (target.name.as_str(), target.port);
+        match why {
+            Unreached::Refused(why) => self.refuse(host, port, why, None),
+            Unreached::Failed(why) => {
+                let answer = answer::failed(StatusCode::BAD_GATEWAY, &format!("{host}:{port} {why}"));
+                (self.refused)(refusal(host, port, why, None));
+                answer
+            }
+            Unreached::Silent(why) => answer::failed(StatusCode::BAD_GATEWAY, &format!("{host}:{port} {why}")),
+        }
+    }
+}
+
+fn refusal(host: &str, port: u16, why: String, entry: Option<String>) -> Refusal {
+    let host = host.chars().filter(|c| !c.is_control()).collect::<String>();
+    let host = host[..host.floor_char_boundary(HOST_BYTES)].to_owned();
+    Refusal { host, port, why, entry, by: None }
 }
 
 /// Serves a gate. What it started ends with it.

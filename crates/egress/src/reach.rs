@@ -32,8 +32,10 @@ impl Resolver for System {
 pub(crate) enum Unreached {
     /// Not let through: why, in one clause.
     Refused(String),
-    /// It did not come about.
+    /// There is no connection: why, in one clause. Its user has to hear of it.
     Failed(String),
+    /// A server that did not answer one request; the next may fare better.
+    Silent(String),
 }
 
 pub(crate) struct Reach {
@@ -50,10 +52,17 @@ impl std::fmt::Debug for Reach {
     }
 }
 
+/// What the operator alone can let be reached.
+fn unlisted(what: &str) -> Unreached {
+    Unreached::Refused(format!(
+        "resolves to {what}, and `[network] private` in the home's config.toml does not name it"
+    ))
+}
+
 impl Reach {
     /// The addresses of an allowed target. One that may not be reached spoils all of them.
     pub(crate) async fn look_up(&self, target: &Target) -> Result<Vec<SocketAddr>, Unreached> {
-        let failed = |why: String| Unreached::Failed(format!("the name {} cannot be resolved: {why}", target.name));
+        let failed = |why: String| Unreached::Failed(format!("cannot be resolved: {why}"));
         let found = tokio::time::timeout(self.patience, self.resolver.resolve(target.name.as_str(), target.port));
         let addresses = found
             .await
@@ -67,8 +76,10 @@ impl Reach {
             let what = match address::place(found.ip()) {
                 Place::Barred(what) => what,
                 Place::Private(_) if private => continue,
-                Place::Private(what) => what,
-                Place::Public if !private && address::is_own(found.ip()) => "an address of this machine",
+                Place::Private(what) => return Err(unlisted(what)),
+                Place::Public if !private && address::is_own(found.ip()) => {
+                    return Err(unlisted("an address of this machine"));
+                }
                 Place::Public => continue,
             };
             return Err(Unreached::Refused(format!("resolves to {what}")));
@@ -77,7 +88,7 @@ impl Reach {
     }
 
     /// Connects to the first of `addresses` that answers.
-    pub(crate) async fn connect(&self, target: &Target, addresses: &[SocketAddr]) -> Result<TcpStream, Unreached> {
+    pub(crate) async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Unreached> {
         let mut last = String::new();
         for address in addresses {
             match tokio::time::timeout(self.patience, TcpStream::connect(address)).await {
@@ -90,6 +101,6 @@ impl Reach {
                 Err(_) => last = format!("no answer within {:?}", self.patience),
             }
         }
-        Err(Unreached::Failed(format!("{}:{} cannot be reached: {last}", target.name, target.port)))
+        Err(Unreached::Failed(format!("cannot be reached: {last}")))
     }
 }

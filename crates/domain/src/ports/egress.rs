@@ -70,13 +70,13 @@ impl std::fmt::Debug for Gate {
     }
 }
 
-/// Something that was not let through.
+/// Something that was not let through, or could not be: a host that cannot be found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Refusal {
     /// As it was asked for; at most 255 bytes.
     pub host: String,
     pub port: u16,
-    /// One clause: `not on the allow-list`, `resolves to a private address`, `POST is not allowed`.
+    /// One clause: `not on the allow-list`, `resolves to a link-local address`, `cannot be resolved: …`, `POST is not allowed`.
     pub why: String,
     /// The entry that would allow it; `None` where no entry can.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -143,5 +143,7 @@ async fn what_is_no_request_to_a_proxy_is_told_so() {
         stage.gate(&["gone.site.test", "unknown.site.test"], &[])
     };
     assert!(gone.get("http://gone.site.test/").await.starts_with("HTTP/1.1 502"));
-    assert!(gone.get("http://unknown.site.test/").await.contains("cannot be resolved"));
+    assert!(stage.last_refusal().starts_with("gone.site.test:80 cannot be reached: "), "few programs show an answer");
+    assert!(gone.get("http://unknown.site.test/").await.contains("unknown.site.test:80 cannot be resolved: "));
+    assert!(stage.last_refusal().starts_with("unknown.site.test:80 cannot be resolved: "));
 }

@@ -89,7 +89,7 @@ async fn it_goes_to_no_server_that_cannot_prove_itself() {
     stage.names.set("api.site.test", &[&[server.address]]);
     let gate = stage.gate(&[], &[("api.site.test", "Authorization", VALUE)]);
     let told = gate.fetch("api.site.test", &ask("api.site.test", "")).await;
-    assert!(told.starts_with("HTTP/1.1 502") && told.contains("TLS with api.site.test:443 failed"), "{told}");
+    assert!(told.starts_with("HTTP/1.1 502") && told.contains("api.site.test:443 fails at TLS"), "{told}");
     assert!(!told.contains(SECRET));
     assert_eq!(server.seen().len(), 0);
 }
