@@ -9,8 +9,9 @@ use domain::{
 
 /// Bytes of one file; a longer one is not read.
 const LONGEST: usize = 16 << 20;
-/// Files taken.
+/// Files taken, and bytes of all of them: they are what the checked commit writes, and are held in memory together.
 const MOST: usize = 200;
+const ALTOGETHER: usize = 64 << 20;
 
 /// Files at the root, and directories whose `*.xml` count.
 const FILES: &[&str] = &["junit.xml", "test-results.xml", "report.xml"];
@@ -71,15 +72,66 @@ fn stamped<'a>(
     reports.map(move |entry| (format!("{prefix}{}", entry.name), (entry.modified, entry.bytes)))
 }
 
-/// The contents of what was written since `before`. What cannot be read says nothing.
+/// The contents of what was written since `before`. What cannot be read, or is too large, says nothing.
 pub(crate) fn read(files: &dyn Files, before: &Stamps) -> Vec<String> {
     let after = find(files).unwrap_or_default();
     let written = after.into_iter().filter(|(path, stamp)| before.get(path) != Some(stamp));
+    let mut left = ALTOGETHER;
     written
         .take(MOST)
-        .filter_map(|(path, _)| {
-            let (content, length) = files.read(&path, 0, LONGEST).ok()?;
-            (length as usize == content.len()).then(|| String::from_utf8_lossy(&content).into_owned())
+        .filter_map(|(path, (_, bytes))| {
+            let most = LONGEST.min(left);
+            if bytes > most as u64 {
+                return None;
+            }
+            // It may have grown meanwhile.
+            let (content, length) = files.read(&path, 0, most).ok()?;
+            left -= content.len();
+            (length == content.len() as u64).then(|| String::from_utf8_lossy(&content).into_owned())
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// A directory of reports of this size each.
+    struct Reports {
+        bytes: u64,
+        read: Mutex<usize>,
+    }
+
+    impl Files for Reports {
+        fn read(&self, _: &str, _: u64, max: usize) -> Result<(Bytes, u64), Fault> {
+            let content = vec![b' '; max.min(self.bytes as usize)];
+            *self.read.lock().unwrap() += content.len();
+            Ok((content.into(), self.bytes))
+        }
+
+        fn write(&self, path: &str, _: &[u8]) -> Result<(), Fault> {
+            Err(Fault::input(path))
+        }
+
+        fn list(&self, directory: &str) -> Result<Vec<Entry>, Fault> {
+            let entry = |name: String, kind| Entry { name, kind, bytes: self.bytes, modified: SystemTime::UNIX_EPOCH };
+            Ok(match directory {
+                ROOT => vec![entry("reports".to_owned(), EntryKind::Directory)],
+                _ => (0..300).map(|nth| entry(format!("{nth}.xml"), EntryKind::File)).collect(),
+            })
+        }
+    }
+
+    #[test]
+    fn reports_are_read_up_to_a_bound() {
+        for (bytes, taken) in [(1, MOST), (LONGEST as u64, ALTOGETHER / LONGEST), (LONGEST as u64 + 1, 0)] {
+            let reports = Reports { bytes, read: Mutex::default() };
+            assert_eq!(read(&reports, &Stamps::new()).len(), taken);
+            assert_eq!(*reports.read.lock().unwrap(), taken * bytes as usize, "no more than what is taken");
+        }
+    }
 }

@@ -36,7 +36,7 @@ use crate::{
 
 /// How long one call waits for a command that has no reason to end soon.
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// Output up to this is read where the execution runs; more would hold up others on the same thread.
+/// Output and reports up to this are read where the execution runs; more would hold up others on the same thread.
 const SMALL: usize = 256 << 10;
 /// Bytes of the last complaint kept for a reason.
 const COMPLAINT: usize = 200;
@@ -173,7 +173,10 @@ impl Runner {
 
     async fn run(&self, job: &Job, opened: &Opened, host: Host) -> Result<Execution, Fault> {
         let files = opened.sandbox.files().await?;
-        let before = junit_files::find(&*files)?;
+        let before = {
+            let files = Arc::clone(&files);
+            aside(job, move || junit_files::find(&*files)).await??
+        };
         let started = Instant::now();
         let exec = Exec {
             argv: ["sh", "-c", &job.check.command].map(str::to_owned).to_vec(),
@@ -192,17 +195,22 @@ impl Runner {
         // What it left running must not write while its results are read.
         process.kill().await;
         let (output, whole) = collect(process.output()).await?;
-        let written = junit_files::read(&*files, &before);
+        let written = aside(job, move || junit_files::read(&*files, &before)).await?;
+        let length = output.len() + written.iter().map(String::len).sum::<usize>();
         let read = Reading { exit, output: output.clone(), files: written, host, whole };
-        let (mut outcome, text) = match output.len() < SMALL {
+        let (mut outcome, text) = match length < SMALL {
             true => read.outcome(),
-            false => tokio::task::spawn_blocking(move || read.outcome()).await.map_err(|error| {
-                Fault::bug(format!("reading the output of `{}` broke off: {error}", job.check.name))
-            })?,
+            false => aside(job, move || read.outcome()).await?,
         };
         outcome.unready.clone_from(&opened.notes);
         Ok(Execution { outcome, duration, output, text, refused: Vec::new() })
     }
+}
+
+/// Does what takes a while where it holds up nobody.
+async fn aside<T: Send + 'static>(job: &Job, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    let broke_off = |error| Fault::bug(format!("reading what `{}` left broke off: {error}", job.check.name));
+    tokio::task::spawn_blocking(work).await.map_err(broke_off)
 }
 
 /// Where workspace and HOME are on the host, for commands that see them there: plain processes, to which nothing else can be
