@@ -100,8 +100,11 @@ pub(super) async fn told(job: &Job<'_>) -> Result<Vec<String>, Fault> {
         }
     };
     told.extend(definition.services.iter().map(|service| match service.port {
-        Some(port) => format!("The service {} runs at http://localhost:{port} (`{}`).", service.name, service.command),
-        None => format!("The service {} runs (`{}`).", service.name, service.command),
+        Some(port) => format!(
+            "The service {} is started with it, at http://localhost:{port} (`{}`).",
+            service.name, service.command
+        ),
+        None => format!("The service {} is started with it (`{}`).", service.name, service.command),
     }));
     Ok(told)
 }

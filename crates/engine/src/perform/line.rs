@@ -12,7 +12,7 @@ use domain::{
     ids::{AttemptKey, CommentId, TurnNo},
     ports::{BoxFuture, agent, sandbox::Sandbox},
 };
-use tokio::sync::{MappedMutexGuard, MutexGuard, mpsc};
+use tokio::sync::{OwnedMappedMutexGuard, OwnedMutexGuard, mpsc};
 
 use crate::interrupt::Interrupt;
 
@@ -24,8 +24,11 @@ pub(crate) struct Line {
     said: mpsc::UnboundedSender<Event>,
     interrupt: Arc<Interrupt>,
     /// `None` once the turn is over: whatever were started in it then would write beside the next turn.
-    sandbox: tokio::sync::Mutex<Option<Arc<dyn Sandbox>>>,
+    sandbox: Arc<tokio::sync::Mutex<Option<Arc<dyn Sandbox>>>>,
 }
+
+/// A turn's sandbox, while something is started in it.
+pub(crate) type InUse = OwnedMappedMutexGuard<Option<Arc<dyn Sandbox>>, Arc<dyn Sandbox>>;
 
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,7 +44,14 @@ impl Line {
         interrupt: Arc<Interrupt>,
         sandbox: Arc<dyn Sandbox>,
     ) -> Arc<Self> {
-        Arc::new(Self { key, turn, comments: Mutex::default(), said, interrupt, sandbox: Some(sandbox).into() })
+        Arc::new(Self {
+            key,
+            turn,
+            comments: Mutex::default(),
+            said,
+            interrupt,
+            sandbox: Arc::new(Some(sandbox).into()),
+        })
     }
 
     pub fn turn(&self) -> TurnNo {
@@ -49,9 +59,9 @@ impl Line {
     }
 
     /// Where the turn's commands run. The turn does not end while this is held.
-    pub async fn sandbox(&self) -> Result<MappedMutexGuard<'_, Arc<dyn Sandbox>>, Fault> {
+    pub async fn sandbox(&self) -> Result<InUse, Fault> {
         let over = |_| Fault::transient(format!("turn {} of {} is just over", self.turn, self.key));
-        MutexGuard::try_map(self.sandbox.lock().await, Option::as_mut).map_err(over)
+        OwnedMutexGuard::try_map(Arc::clone(&self.sandbox).lock_owned().await, Option::as_mut).map_err(over)
     }
 
     /// Nobody starts anything in the sandbox any more.
