@@ -61,6 +61,29 @@ fn the_agent_of_a_running_turn_is_joined_and_told() {
     assert!(place.on(&["diff", "1"]).ok().contains("+hand\n+seen"));
 }
 
+#[test]
+fn whoever_decides_meanwhile_ends_the_shell_and_what_it_did_is_kept() {
+    let place = Place::new();
+    for decision in ["approve", "reject", "cancel"] {
+        let id = place.run_shell("echo two >> file.txt", &["--check", "true"]);
+        let busy = "echo hand > hand.txt; echo there; exec sleep 1000";
+        let (mut shell, mut out) = spawn(&mut place.command(&["attach", &id, "--", "sh", "-c", busy]));
+        read_until(&mut out, "there");
+        place.show(&id);
+        place.on(&[decision, &id]).ok();
+        assert!(!shell.wait().unwrap().success());
+        let mut said = String::new();
+        shell.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let kept = said.split("your work is kept as ").nth(1).unwrap_or_else(|| panic!("{decision}: {said}"));
+        let kept: String = kept.chars().take_while(char::is_ascii_hexdigit).collect();
+        let stores = std::fs::read_dir(place.home.join("repositories")).unwrap();
+        let store = stores.flatten().map(|entry| entry.path().join("private.git")).find(|path| path.is_dir()).unwrap();
+        assert_eq!(place.git_in(&store, &["show", &format!("{kept}:hand.txt")]), "hand", "{decision}");
+        let workspaces = std::fs::read_dir(place.home.join("workspaces")).unwrap();
+        assert_eq!(workspaces.count(), 0, "{decision}");
+    }
+}
+
 /// Holds the other side of a terminal: waits for what the program shows, types, and looks at the terminal afterwards.
 const PERSON: &str = r##"
 import os, pty, select, signal, sys, termios, fcntl, struct

@@ -71,6 +71,7 @@ impl Stepper<'_> {
         snapshot: &Snapshot,
         note: &str,
     ) -> Receipt {
+        let refused = |fault: Fault| refused(fault.hint(format!("your work is kept as {}", snapshot.commit)));
         let Status::AwaitingReview(review) = &self.task.status else {
             return refused(self.not_now("work by hand on", "it is not waiting for a review"));
         };
@@ -83,8 +84,11 @@ impl Stepper<'_> {
         };
         let at = attempt.snapshot.as_ref().map_or(&self.task.origin.base, |last| &last.commit);
         if at != from {
-            let fault = Fault::conflict(format!("attempt {no} of {} has moved on from {}", self.task.id, from.short()));
-            return refused(fault.hint(format!("your work is kept as {}", snapshot.commit)));
+            return refused(Fault::conflict(format!(
+                "attempt {no} of {} has moved on from {}",
+                self.task.id,
+                from.short()
+            )));
         }
         self.close_request(request);
         self.record(note, true);
