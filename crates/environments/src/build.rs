@@ -94,11 +94,14 @@ impl Build {
         for note in &used.notes {
             (self.request.told)(note);
         }
-        self.install(place, &used, &mut log, &refusals).await?;
-        if !used.install.is_empty() {
-            self.sweep(place, &used, &mut log).await?;
+        let mut installed = self.install(place, &used, &mut log, &refusals).await;
+        if installed.is_ok() && !used.install.is_empty() {
+            installed = self.sweep(place, &used, &mut log).await;
         }
-        let health = self.judge(place, &used, &mut log, &refusals).await?;
+        if let Err(fault) = installed {
+            return Err(with_log(fault, log.keep(&self.site).await.as_ref()));
+        }
+        let health = self.judge(place, &used, &mut log).await?;
         let seconds = started.elapsed().as_secs();
         let log = log.keep(&self.site).await;
         let health = health.of(log.clone());
@@ -151,14 +154,13 @@ impl Build {
                 }
             }
             for command in &self.definition.install {
-                (self.request.told)(&format!("installing: `{command}`"));
+                (self.request.told)(&format!("installing: `{}`", line::first(command)));
                 let mut exec = line::exec(command, deadline.saturating_duration_since(Instant::now()));
                 exec.env.clone_from(&used.install);
                 let ended = line::run(sandbox, exec, &self.request.told).await?;
                 log.add(command, &ended);
                 if ended.exit != Exit::Code(0) {
-                    let kept = std::mem::take(log).keep(&self.site).await;
-                    return Err(self.failure(command, &ended, &refusals.all(), kept.as_ref()));
+                    return Err(self.failure(command, &ended, &refusals.all()));
                 }
             }
             Ok(())
@@ -169,27 +171,24 @@ impl Build {
         installed
     }
 
-    fn failure(&self, command: &str, ended: &line::Ended, refused: &[Refusal], log: Option<&BlobId>) -> Fault {
+    fn failure(&self, command: &str, ended: &line::Ended, refused: &[Refusal]) -> Fault {
         let how = match ended.exit {
             Exit::TimedOut => format!("did not end: installing may take {}", span(self.site.options.deadline)),
             exit => format!("ended with {}", line::ending(exit)),
         };
-        let mut what = format!("installing the environment failed: `{command}` {how}");
-        let last = line::last_lines(&ended.output);
-        if !last.is_empty() {
-            what = format!("{what}. It printed at last:\n{last}");
+        let mut what = format!("installing the environment failed: `{}` {how}", line::first(command));
+        let printed = line::ends(&ended.output);
+        if !printed.is_empty() {
+            what = format!("{what}\nIt printed:\n{printed}");
         }
         for refusal in refused.iter().take(NAMED) {
             let by = refusal.by.as_ref().map(|by| format!(" by `{by}`")).unwrap_or_default();
             what = format!("{what}\nblocked: {}:{}{by}: {}", refusal.host, refusal.port, refusal.why);
         }
-        let mut hint = match self.with_entries(refused) {
+        let hint = match self.with_entries(refused) {
             Some(lines) => format!("if these hosts are to be reached, commit this in {OVERNIGHT}{lines}"),
             None => "mend the line or the base; try it with `overnight env build`".to_owned(),
         };
-        if let Some(log) = log {
-            hint = format!("{}; the whole log: GET /api/v1/blobs/{}", hint.trim_end(), log.0);
-        }
         Fault::environment(what).hint(hint)
     }
 
@@ -208,10 +207,10 @@ impl Build {
             _ if entries.len() == known => None,
             Source::File(path) if path != OVERNIGHT => {
                 let install = list(&self.definition.install);
-                Some(format!(", which takes the place of {path}:\n{network}\ninstall = {install}\n"))
+                Some(format!(", which takes the place of {path}:\n{network}\ninstall = {install}"))
             }
             // What is not said is detected still.
-            Source::File(_) | Source::Detected(_) | Source::Nothing => Some(format!(":\n{network}\n")),
+            Source::File(_) | Source::Detected(_) | Source::Nothing => Some(format!(":\n{network}")),
         }
     }
 
@@ -236,13 +235,7 @@ impl Build {
     }
 
     /// Runs services and the fast checks where the secrets are gone; this fills the caches that tasks will find.
-    async fn judge(
-        &self,
-        place: &Prepared,
-        used: &Used,
-        log: &mut Log,
-        refusals: &Refusals,
-    ) -> Result<health::Found, Fault> {
+    async fn judge(&self, place: &Prepared, used: &Used, log: &mut Log) -> Result<health::Found, Fault> {
         if self.request.checks.is_empty() {
             return Ok(health::Found::Nothing);
         }
@@ -254,9 +247,15 @@ impl Build {
         }
         let found = health::find(&**furnished.sandbox(), &self.request, log).await;
         furnished.sandbox().kill().await;
-        let blocked = blocked.all();
-        blocked.iter().cloned().for_each(&*refusals.receiver());
-        Ok(found?.blocked(&blocked))
+        Ok(found?.blocked(&blocked.all()))
+    }
+}
+
+/// Where all that was printed is found, told before what may be copied from the hint.
+fn with_log(fault: Fault, log: Option<&BlobId>) -> Fault {
+    match log {
+        Some(log) => Fault { what: format!("{}\nthe whole log: `overnight env log {}`", fault.what, log.0), ..fault },
+        None => fault,
     }
 }
 

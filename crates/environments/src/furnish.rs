@@ -16,7 +16,7 @@ use domain::{
     },
 };
 
-use crate::{Site, secrets::Used};
+use crate::{Site, line, secrets::Used};
 
 /// Characters of a command line that is told with a refusal.
 const COMMAND: usize = 100;
@@ -121,7 +121,7 @@ fn pass(request: &Request<'_>, used: &Used, sandbox: Arc<OnceLock<Weak<dyn Sandb
 
 /// A command line as a person wrote it.
 fn shown(line: &str) -> String {
-    line.strip_prefix("sh -c ").unwrap_or(line).chars().take(COMMAND).collect()
+    line::first(line.strip_prefix("sh -c ").unwrap_or(line)).chars().take(COMMAND).collect()
 }
 
 /// The definition's variables; plain processes find the workspace where it is on the host.

@@ -13,7 +13,8 @@ use domain::{
 
 /// How often a person hears that it still runs.
 const STILL: Duration = Duration::from_secs(60);
-/// Lines of the end of an output that are shown with a failure.
+/// Lines of both ends of an output that are shown with a failure.
+const FIRST_LINES: usize = 6;
 const LAST_LINES: usize = 20;
 /// Bytes of one such line, and of all of them.
 const WIDEST: usize = 400;
@@ -47,7 +48,7 @@ pub(crate) async fn run(sandbox: &dyn Sandbox, exec: Exec, told: &Told) -> Resul
         if let Some(exit) = process.wait(STILL).await {
             break exit;
         }
-        told(&format!("`{line}` has run for {} min", started.elapsed().as_secs() / 60));
+        told(&format!("`{}` has run for {} min", first(&line), started.elapsed().as_secs() / 60));
     };
     Ok(Ended { exit, output: whole(process.output()).await })
 }
@@ -86,12 +87,38 @@ pub(crate) fn ending(exit: Exit) -> String {
     }
 }
 
+/// The first line of a command, and that there are more.
+pub(crate) fn first(command: &str) -> String {
+    match command.trim_end().split_once('\n') {
+        Some((first, _)) => format!("{first} …"),
+        None => command.to_owned(),
+    }
+}
+
+/// The first and the last lines of an output: some programs say what is wrong before they tell how they are used.
+pub(crate) fn ends(output: &[u8]) -> String {
+    let start = String::from_utf8_lossy(&output[..output.len().min(4 * LARGEST)]);
+    let first: Vec<String> = printed(&start).take(FIRST_LINES).collect();
+    if output.len() <= 4 * LARGEST && printed(&start).count() <= FIRST_LINES + LAST_LINES {
+        return bounded(&printed(&start).collect::<Vec<_>>());
+    }
+    format!("{}\n…\n{}", first.join("\n"), last_lines(output))
+}
+
 /// The last lines of an output; empty where there is none.
 pub(crate) fn last_lines(output: &[u8]) -> String {
     let start = output.len().saturating_sub(4 * LARGEST);
-    let text = String::from_utf8_lossy(&output[start..]);
-    let lines: Vec<String> = text.lines().map(drawn).filter(|line| !line.trim().is_empty()).collect();
-    let mut last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+    let lines: Vec<String> = printed(&String::from_utf8_lossy(&output[start..])).collect();
+    bounded(&lines[lines.len().saturating_sub(LAST_LINES)..])
+}
+
+fn printed(text: &str) -> impl Iterator<Item = String> {
+    text.lines().map(drawn).filter(|line| !line.trim().is_empty())
+}
+
+/// As many of the last lines as are not too much.
+fn bounded(lines: &[String]) -> String {
+    let mut last = lines;
     while last.iter().map(String::len).sum::<usize>() > LARGEST {
         last = &last[1..];
     }
@@ -111,7 +138,17 @@ fn drawn(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::last_lines;
+    use super::{ends, first, last_lines};
+
+    #[test]
+    fn a_long_output_is_told_by_its_ends() {
+        assert_eq!(ends(b""), "");
+        assert_eq!(ends(b"one\ntwo\n"), "one\ntwo");
+        let many: String = (0..50).map(|n| format!("{n}\n")).collect();
+        let told = ends(many.as_bytes());
+        assert!(told.starts_with("0\n1\n2\n3\n4\n5\n…\n30\n31\n") && told.ends_with("\n49"), "{told}");
+        assert_eq!([first("a\n"), first("a\nb\n")], ["a\n".to_owned(), "a …".to_owned()]);
+    }
 
     #[test]
     fn the_last_lines_as_a_terminal_shows_them() {

@@ -81,6 +81,7 @@ pub struct Built {
     pub log: Option<BlobId>,
     /// Tracked files that the installation changed; they stay as the base has them.
     pub left_out: Vec<String>,
+    /// Hosts that the installation was not let reach; its checks' are told with the health.
     pub refused: Vec<Refusal>,
 }
 
