@@ -22,25 +22,56 @@ use rustix::{
 /// Opens the lock file and takes it together with the sandbox's other process trees. The lock lasts until every copy of the
 /// descriptor is closed.
 pub fn share(path: &Path) -> Result<OwnedFd, Fault> {
-    let told = |error: io::Error| {
-        Fault::environment(format!("cannot open the sandbox's lock file {}: {error}", path.display()))
-            .hint("make sure that Overnight's home can be written to")
-    };
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = file.map_err(told)?;
+    let file = open(path)?;
     match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(file.into()),
         Err(Errno::WOULDBLOCK) => Err(Fault::transient(format!(
             "the sandbox of {} is being cleared of an earlier life's processes",
             path.display()
         ))),
-        Err(errno) => Err(told(errno.into())),
+        Err(errno) => Err(unusable(path, &errno.into())),
     }
 }
 
-/// Writes who holds the lock: the number on the host of this process and the time it started, in clock ticks since boot.
-pub fn write_holder(lock: &OwnedFd) -> io::Result<()> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
+/// The same for the one keeper of a confined sandbox, which lets no other in: the kernel would mount one upper directory twice.
+/// Blocks up to `patience` until the one before is gone.
+pub fn own(path: &Path, patience: Duration) -> Result<OwnedFd, Fault> {
+    let file = open(path)?;
+    let begun = Instant::now();
+    let mut pause = Duration::from_micros(200);
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if holder(&file).is_none() => return Ok(file.into()),
+            Ok(()) => {
+                // It has let go, and the kernel has not killed the last of its namespace yet.
+                flock(&file, FlockOperation::Unlock).map_err(|errno| unusable(path, &errno.into()))?;
+            }
+            Err(Errno::WOULDBLOCK) => {}
+            Err(errno) => return Err(unusable(path, &errno.into())),
+        }
+        if begun.elapsed() >= patience {
+            return Err(Fault::transient(format!("another sandbox is at work in the workspace of {}", path.display()))
+                .hint("it is free once the turn, or the person's shell, has ended"));
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+fn open(path: &Path) -> Result<File, Fault> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    file.map_err(|error| unusable(path, &error))
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Fault {
+    Fault::environment(format!("cannot use the sandbox's lock file {}: {error}", path.display()))
+        .hint("make sure that Overnight's home can be written to")
+}
+
+/// Writes who holds the lock: a process by its name in `/proc`, with its number on the host and the time it started, in clock
+/// ticks since boot.
+pub fn write_holder(lock: &OwnedFd, process: &str) -> io::Result<()> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let pid = stat.split(' ').next().unwrap_or_default();
     let holder = format!("{pid} {}\n", start_time(&stat).unwrap_or_default());
     rustix::fs::ftruncate(lock, 0)?;

@@ -440,3 +440,19 @@ async fn what_overlays_leave_can_be_removed() {
     sandbox.kill().await;
     fs::remove_dir_all(place.path()).unwrap();
 }
+
+#[tokio::test]
+async fn one_upper_is_in_one_sandbox_at_a_time() {
+    if skipped() {
+        return;
+    }
+    let place = Place::new();
+    let layers = layers(&place, &["base"]);
+    let (first, second) = (open(&place, &layers).await, open(&place, &layers).await);
+    run(&*first, sh("true")).await;
+    let (seen, ()) = tokio::join!(run(&*second, sh("cat late")), async {
+        run(&*first, sh("echo late > late")).await;
+        first.kill().await;
+    });
+    assert_eq!(seen.1, "late\n", "it waited for the first one's end");
+}
