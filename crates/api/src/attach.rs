@@ -16,7 +16,7 @@ use domain::{
     ids::{AttemptNo, TaskId},
     ports::sandbox::{Exit, Terminal, WindowSize},
 };
-use engine::{TakeOver, TakeOverRequest};
+use engine::{Look, TakeOver, TakeOverRequest};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -288,10 +288,10 @@ pub(crate) async fn preview(
     Body(asked): Body<wire::Preview>,
 ) -> Result<Response, Failure> {
     let upgraded = upgrade.to(BYTES_PROTOCOL)?;
-    let service = app.handle.preview(task, asked.attempt.map(AttemptNo), asked.port).await?;
-    let mut service = service
+    let Look { stream, open } = app.handle.preview(task, asked.attempt.map(AttemptNo), asked.port).await?;
+    let mut service = stream
         .set_nonblocking(true)
-        .and_then(|()| TcpStream::from_std(service))
+        .and_then(|()| TcpStream::from_std(stream))
         .map_err(|error| Fault::environment(format!("a connection into the sandbox cannot be used: {error}")))?;
     let stop = app.stop.clone();
     app.sessions.spawn(async move {
@@ -304,6 +304,7 @@ pub(crate) async fn preview(
             forwarded = forwarded => tracing::debug!(%task, ?forwarded, "a look at a service has ended"),
             () = stop.asked() => {}
         }
+        drop(open);
     });
     Ok(switched(BYTES_PROTOCOL))
 }

@@ -75,6 +75,22 @@ enum Place {
     },
 }
 
+/// One connection to a service.
+#[derive(Debug)]
+pub struct Look {
+    pub stream: std::net::TcpStream,
+    pub open: Open,
+}
+
+/// Keeps what stands behind a connection until it is dropped; but a turn's sandbox ends with the turn.
+pub struct Open(#[expect(dead_code, reason = "it is held, not read")] Option<Arc<dyn Sandbox>>);
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Open").finish_non_exhaustive()
+    }
+}
+
 /// What a person left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
@@ -171,7 +187,7 @@ impl Core {
         task: TaskId,
         attempt: Option<AttemptNo>,
         port: Option<u16>,
-    ) -> Result<std::net::TcpStream, Fault> {
+    ) -> Result<Look, Fault> {
         let task = self.task(task).await?;
         let key = AttemptKey { task: task.id, attempt: attempt_of(&task, attempt)? };
         let (repository, base) = (task.origin.repository.clone(), task.origin.base.clone());
@@ -181,7 +197,7 @@ impl Core {
                 .hint("name one: `overnight preview T-12 3000`")
         })?;
         if let Some(line) = self.site.lines.get(key) {
-            return line.sandbox().await?.connect(port).await;
+            return Ok(Look { stream: line.sandbox().await?.connect(port).await?, open: Open(None) });
         }
         if definition.services.is_empty() {
             return Err(Fault::not_found(format!(
@@ -196,8 +212,9 @@ impl Core {
         let subject = crate::perform::Subject { key, origin: task.origin, head, surroundings };
         let (sandbox, notes) = self.site.previews.sandbox(&self.site, subject).await?;
         match sandbox.connect(port).await {
+            Ok(stream) => Ok(Look { stream, open: Open(Some(sandbox)) }),
             Err(fault) if !notes.is_empty() => Err(fault.hint(notes.join("; "))),
-            connected => connected,
+            Err(fault) => Err(fault),
         }
     }
 }

@@ -13,7 +13,7 @@ mod perform;
 pub mod ports;
 mod repositories;
 
-pub use by_hand::{Left, TakeOver, TakeOverRequest};
+pub use by_hand::{Left, Look, Open, TakeOver, TakeOverRequest};
 pub use handle::{Handle, Said, Submit};
 pub use incoming::News;
 pub use ports::Ports;

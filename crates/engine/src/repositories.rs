@@ -14,7 +14,7 @@ use domain::{
     },
 };
 
-use crate::{Handle, TakeOver, TakeOverRequest, perform::checks_of};
+use crate::{Handle, Look, TakeOver, TakeOverRequest, perform::checks_of};
 
 impl Handle {
     pub fn environments(&self) -> &Arc<dyn Environments> {
@@ -89,13 +89,8 @@ impl Handle {
         self.core.take_over(request).await
     }
 
-    /// One connection to a port of an attempt's services. What stands behind it is kept while it is used.
-    pub async fn preview(
-        &self,
-        task: TaskId,
-        attempt: Option<AttemptNo>,
-        port: Option<u16>,
-    ) -> Result<std::net::TcpStream, Fault> {
+    /// One connection to a port of an attempt's services.
+    pub async fn preview(&self, task: TaskId, attempt: Option<AttemptNo>, port: Option<u16>) -> Result<Look, Fault> {
         self.core.preview(task, attempt, port).await
     }
 

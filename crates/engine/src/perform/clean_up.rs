@@ -7,7 +7,7 @@ use domain::{
     ids::{AttemptNo, TurnNo},
 };
 
-use super::{Job, take_snapshot};
+use super::{Job, previews::Sweep, take_snapshot};
 
 /// The scope of a task's keys.
 pub(crate) fn secrets_scope(task: domain::ids::TaskId) -> String {
@@ -25,6 +25,7 @@ pub(super) async fn perform(job: &Job<'_>, branch: Branch) -> Result<Event, Faul
 async fn remove(job: &Job<'_>, branch: Branch) -> Result<(), Fault> {
     for attempt in &job.task.attempts {
         let _hands = job.site.hands.seize(job.key(attempt.no)).await;
+        job.site.previews.sweep(job.site, Sweep::Of(job.key(attempt.no))).await;
         keep_and_release(job, attempt.no).await?;
     }
     match branch {

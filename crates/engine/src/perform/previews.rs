@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,17 +17,23 @@ use domain::{
         workspace::{CheckoutRequest, Origin, Surroundings},
     },
 };
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::Instant,
+};
 
 use super::Site;
 
 /// How long a preview that nobody connects to is kept.
 const IDLE: Duration = Duration::from_mins(10);
 
+/// Of one attempt; held while its preview is opened, looked up or closed.
+type Slot = Arc<Mutex<Option<Preview>>>;
+
 /// Open previews, one for each attempt.
 #[derive(Debug, Default)]
 pub(crate) struct Previews {
-    open: std::sync::Mutex<HashMap<AttemptKey, Arc<Mutex<Option<Preview>>>>>,
+    slots: std::sync::Mutex<HashMap<AttemptKey, Slot>>,
 }
 
 pub(crate) struct Preview {
@@ -54,14 +60,25 @@ pub(crate) struct Subject {
 }
 
 impl Previews {
-    fn slot(&self, key: AttemptKey) -> Arc<Mutex<Option<Preview>>> {
-        Arc::clone(self.open.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+    /// The slot of an attempt, once nobody else holds it.
+    async fn slot(&self, key: AttemptKey) -> OwnedMutexGuard<Option<Preview>> {
+        loop {
+            let slot = Arc::clone(self.slots().entry(key).or_default());
+            let held = Arc::clone(&slot).lock_owned().await;
+            // Whoever held it before may have cleared it away: what is put into such a one, nobody finds again.
+            if self.slots().get(&key).is_some_and(|now| Arc::ptr_eq(now, &slot)) {
+                return held;
+            }
+        }
     }
 
-    /// The sandbox of the head's services, opened where it is not.
+    fn slots(&self) -> MutexGuard<'_, HashMap<AttemptKey, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sandbox of the head's services, opened where it is not. It stays open while the handle that is given is kept.
     pub async fn sandbox(&self, site: &Site, subject: Subject) -> Result<(Arc<dyn Sandbox>, Vec<String>), Fault> {
-        let slot = self.slot(subject.key);
-        let mut slot = slot.lock().await;
+        let mut slot = self.slot(subject.key).await;
         if slot.as_ref().is_some_and(|preview| preview.head != subject.head)
             && let Some(old) = slot.take()
         {
@@ -75,28 +92,21 @@ impl Previews {
         Ok((Arc::clone(&preview.sandbox), preview.notes.clone()))
     }
 
-    /// Closes those that nobody looks at; `all`: every one. Resolves when they are gone.
+    /// Closes those that are due. Resolves when they are gone.
     pub async fn sweep(&self, site: &Site, which: Sweep) {
-        let slots: Vec<_> = self
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|(key, slot)| (*key, Arc::clone(slot)))
-            .collect();
-        for (key, slot) in slots {
-            let mut open = slot.lock().await;
-            let due = open.as_ref().is_none_or(|preview| match which {
-                Sweep::Idle => preview.last.elapsed() >= IDLE,
-                Sweep::All => true,
-                Sweep::Of(wanted) => wanted == key,
-            });
-            if due {
-                if let Some(preview) = open.take() {
-                    preview.close(site).await;
-                }
-                self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let keys: Vec<AttemptKey> = match which {
+            Sweep::Of(key) => self.slots().contains_key(&key).then_some(key).into_iter().collect(),
+            Sweep::Idle | Sweep::All => self.slots().keys().copied().collect(),
+        };
+        for key in keys {
+            let mut slot = self.slot(key).await;
+            if which == Sweep::Idle && slot.as_mut().is_some_and(|preview| !preview.is_idle()) {
+                continue;
             }
+            if let Some(preview) = slot.take() {
+                preview.close(site).await;
+            }
+            self.slots().remove(&key);
         }
     }
 }
@@ -110,6 +120,14 @@ pub(crate) enum Sweep {
 }
 
 impl Preview {
+    /// Whether nobody has looked for a while. A connection that lasts is one long look.
+    fn is_idle(&mut self) -> bool {
+        if Arc::strong_count(&self.sandbox) > 1 {
+            self.last = Instant::now();
+        }
+        self.last.elapsed() >= IDLE
+    }
+
     async fn open(site: &Site, subject: Subject) -> Result<Self, Fault> {
         let Subject { key, origin, head, surroundings } = subject;
         let confinement = surroundings.confinement;
@@ -145,5 +163,26 @@ impl Preview {
     async fn close(self, site: &Site) {
         self.sandbox.kill().await;
         site.ports.workspaces.discard_checkout(self.checkout).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::ids::{AttemptNo, TaskId};
+    use futures::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_a_slot_that_is_cleared_away_gets_another() {
+        let (previews, key) = (Previews::default(), AttemptKey { task: TaskId(1), attempt: AttemptNo(1) });
+        let held = previews.slot(key).await;
+        let waiting = previews.slot(key);
+        tokio::pin!(waiting);
+        assert!(poll!(&mut waiting).is_pending());
+        previews.slots().remove(&key);
+        drop(held);
+        let _held = waiting.await;
+        assert!(previews.slots()[&key].try_lock().is_err(), "it is the one that others find");
     }
 }

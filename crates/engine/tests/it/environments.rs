@@ -1,8 +1,10 @@
 //! What a base's definition decides, and what is told of the network.
 
+use std::time::Duration;
+
 use domain::{
     check::{CheckSpec, Tier},
-    environment::Definition,
+    environment::{Definition, Service},
     event::Event,
     ports::{egress::Refusal, environments::Purpose},
 };
@@ -40,6 +42,32 @@ async fn the_checks_of_the_definition_judge_where_the_brief_names_none() {
     running.until_review(id).await;
     assert_eq!(running.task(id).await.checks, checks);
     assert_eq!(rig.environments.purposes(), [Purpose::Turn]);
+}
+
+#[tokio::test]
+async fn a_preview_ends_with_its_task() {
+    let rig = Rig::new(vec![TurnScript::finishes()]);
+    let service = Service {
+        name: "web".to_owned(),
+        command: "serve".to_owned(),
+        ready: None,
+        ready_within: Duration::from_secs(1),
+        port: Some(3000),
+    };
+    rig.environments.define(Definition { services: vec![service], ..Definition::default() });
+    let running = rig.start().await;
+    let id = running.submit(brief()).await;
+    running.until_review(id).await;
+    // Nothing listens in these sandboxes; there is one all the same.
+    running.handle.preview(id, None, None).await.unwrap_err();
+    let checkout = format!("preview-{id}.1");
+    assert!(rig.workspaces.calls().contains(&format!("checkout {checkout}")), "{:?}", rig.workspaces.calls());
+    running.say(id, Event::Rejected { why: None }).await;
+    running.until_ended(id).await;
+    while !rig.workspaces.calls().iter().any(|call| call.starts_with("discard ")) {
+        tokio::task::yield_now().await;
+    }
+    assert!(rig.workspaces.calls().contains(&format!("discard_checkout {checkout}")), "{:?}", rig.workspaces.calls());
 }
 
 #[tokio::test]
