@@ -8,13 +8,13 @@
 
 //mod git;
 mod host;
-//mod kernel;
+mod kernel;
 mod layers;
-//mod network;
+mod network;
 mod ordinary;
 //mod resources;
 //mod secrets;
-//mod signals;
+mod signals;
 mod upstream;
 //mod uppers;
 mod world;
