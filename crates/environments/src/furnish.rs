@@ -14,6 +14,7 @@ use domain::{
         },
         workspace::{Prepared, Repository},
     },
+    redact::Redactor,
 };
 
 use crate::{Site, line, secrets::Used};
@@ -106,6 +107,7 @@ fn pass(request: &Request<'_>, used: &Used, sandbox: Arc<OnceLock<Weak<dyn Sandb
     // A check reaches nothing that its own list does not name: its result is to depend on the commit alone.
     let stamped = |host: &str| request.reach != Reach::Check || allow.iter().any(|entry| entry == host);
     let refused = Arc::clone(&request.refused);
+    let spoken = spoken(used);
     Pass {
         allow: allow.clone(),
         stamps: used.stamps.iter().filter(|stamp| stamped(&stamp.host)).cloned().collect(),
@@ -114,9 +116,21 @@ fn pass(request: &Request<'_>, used: &Used, sandbox: Arc<OnceLock<Weak<dyn Sandb
                 let sandbox = sandbox.get().and_then(Weak::upgrade);
                 refusal.by = sandbox.and_then(|sandbox| sandbox.running().pop()).map(|line| shown(&line));
             }
+            for text in [&mut refusal.host, &mut refusal.why].into_iter().chain(&mut refusal.entry) {
+                if let Some(redacted) = spoken.redact_text(text) {
+                    *text = redacted;
+                }
+            }
             refused(refusal);
         }),
     }
+}
+
+/// Takes secrets of an installation out of what it asks the proxy for, which has names of hosts in small letters.
+fn spoken(used: &Used) -> Redactor {
+    let small = used.install.iter().map(|(name, value)| (name.clone(), value.to_ascii_lowercase()));
+    let all: Vec<_> = used.install.iter().cloned().chain(small).collect();
+    Redactor::new(all.iter().map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
 /// A command line as a person wrote it.

