@@ -1,7 +1,7 @@
 //! Builds that are under way: each layer once, however many wait for it, and a bounded number at a time.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -17,6 +17,9 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use tokio::sync::Semaphore;
+
+/// Failures remembered; those of long ago are of bases that nobody works on any more.
+const REMEMBERED: usize = 64;
 
 type Name = (RepositoryId, EnvironmentId);
 type Done = Result<Built, Fault>;
@@ -53,8 +56,25 @@ impl Audience {
 pub(crate) struct Flights {
     under_way: Arc<Mutex<HashMap<Name, Flight>>>,
     places: Arc<Semaphore>,
-    /// Why the last build of a layer failed, until one succeeds.
-    failed: Arc<Mutex<HashMap<Name, Fault>>>,
+    failed: Arc<Mutex<Failures>>,
+}
+
+/// Why the last build of a layer failed, until one succeeds; the latest last.
+#[derive(Debug, Default)]
+struct Failures(VecDeque<(Name, Fault)>);
+
+impl Failures {
+    fn forget(&mut self, name: &Name) {
+        self.0.retain(|(failed, _)| failed != name);
+    }
+
+    fn remember(&mut self, name: Name, fault: Fault) {
+        self.forget(&name);
+        self.0.push_back((name, fault));
+        if self.0.len() > REMEMBERED {
+            self.0.pop_front();
+        }
+    }
 }
 
 impl std::fmt::Debug for Flight {
@@ -109,8 +129,8 @@ impl Flights {
         let done = async move {
             let done = task.await.unwrap_or_else(|error| Err(Fault::bug(format!("a build broke off: {error}"))));
             match &done {
-                Ok(_) => drop(lock(&failed).remove(&name)),
-                Err(fault) => drop(lock(&failed).insert(name.clone(), fault.clone())),
+                Ok(_) => lock(&failed).forget(&name),
+                Err(fault) => lock(&failed).remember(name.clone(), fault.clone()),
             }
             lock(&under_way).remove(&name);
             done
@@ -124,7 +144,7 @@ impl Flights {
 
     /// Why building this layer failed last.
     pub fn failed(&self, name: &Name) -> Option<Fault> {
-        lock(&self.failed).get(name).cloned()
+        lock(&self.failed).0.iter().find(|(failed, _)| failed == name).map(|(_, fault)| fault.clone())
     }
 }
 

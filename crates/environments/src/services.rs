@@ -9,7 +9,7 @@ use domain::{
 };
 use futures::future::join_all;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     time::timeout,
 };
@@ -88,8 +88,8 @@ async fn look(sandbox: &dyn Sandbox, ready: &Readiness) -> Result<(), String> {
             let request = format!("GET {path} HTTP/1.0\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.map_err(told)?;
             let mut answer = Vec::new();
-            // A status line: `HTTP/1.1 200 OK`.
-            stream.take(64).read_to_end(&mut answer).await.map_err(told)?;
+            // A status line: `HTTP/1.1 200 OK`. There may be no end to what comes after it.
+            BufReader::new(stream.take(64)).read_until(b'\n', &mut answer).await.map_err(told)?;
             status(&answer)
         }
         Readiness::Command(command) => {

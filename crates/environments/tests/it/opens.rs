@@ -85,6 +85,25 @@ command = 'no-such-program'
 }
 
 #[tokio::test]
+async fn a_service_is_ready_by_its_status_though_it_keeps_the_connection() {
+    const CODE: &str = "
+import socket
+server = socket.create_server(('127.0.0.1', 8000))
+kept = []
+while True:
+    connection, _ = server.accept()
+    connection.sendall(b'HTTP/1.1 204 ok\\r\\n\\r\\n')
+    kept.append(connection)
+";
+    let text = "[[environment.service]]\nname = 'terse'\ncommand = 'exec python3 terse.py'\nready_within = '1s'\n\
+                ready = { http = 'http://localhost:8000/' }";
+    let world = World::of(&[("overnight.toml", text), ("terse.py", CODE)]).await;
+    let (opened, _) = world.open(None, Purpose::Turn).await;
+    assert!(opened.notes.is_empty(), "{:?}", opened.notes);
+    opened.sandbox.kill().await;
+}
+
+#[tokio::test]
 async fn nothing_outlives_a_sandbox_that_is_dropped() {
     let text = "[[environment.service]]\nname = 'a'\ncommand = 'setsid sleep 1000 & sleep 1000'";
     let world = World::of(&[("overnight.toml", &format!("[environment]\n{text}"))]).await;
