@@ -19,7 +19,7 @@ use tokio::sync::OnceCell;
 use crate::run::{Job, Outcome};
 
 /// Raised when a kept outcome would be read differently.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 
 /// Bytes of an outcome worth keeping; a report of more tests than fit is not one of tests.
 const LARGEST: usize = 16 << 20;

@@ -39,7 +39,7 @@ pub(super) fn read(lines: &mut Lines<'_>, report: &mut Report) {
             label = binary(&found[1], &found[2]);
         } else if let Some(package) = line.strip_prefix("   Doc-tests ") {
             label = format!("doc {package} ");
-        } else if STARTED.is_match(line) {
+        } else if !lines.is_claimed(index) && STARTED.is_match(line) {
             let end = suite(lines, index + 1, &label, report);
             lines.claim(index..end);
             index = end;
@@ -131,12 +131,17 @@ fn abandoned(named: Report, report: &mut Report, end: usize) -> usize {
     end
 }
 
-/// What a failed test printed: the panic's place and message, or its last words.
+/// What a failed test printed.
 fn failure(lines: &Lines<'_>, from: usize, test: String) -> Located {
     let block: Vec<&str> = (from..lines.len())
         .map(|index| lines.at(index))
         .take_while(|line| !STDOUT.is_match(line) && *line != "failures:" && !line.starts_with("test result: "))
         .collect();
+    last_words(&block, test)
+}
+
+/// The panic's place and message out of what a failed test printed, or the whole of it.
+pub(super) fn last_words(block: &[&str], test: String) -> Located {
     let is_end =
         |line: &&&str| line.starts_with("stack backtrace:") || line.starts_with("note: run with `RUST_BACKTRACE");
     let panicked = block.iter().position(|line| line.contains("panicked at "));

@@ -6,6 +6,7 @@ mod cargo;
 mod compiler;
 mod go;
 mod junit;
+mod nextest;
 mod node;
 mod pytest;
 mod tap;
@@ -189,6 +190,10 @@ impl<'a> Lines<'a> {
         self.text.get(index).copied().unwrap_or("")
     }
 
+    fn is_claimed(&self, index: usize) -> bool {
+        self.claimed.get(index).copied().unwrap_or(false)
+    }
+
     fn claim(&mut self, range: std::ops::Range<usize>) {
         let end = range.end.min(self.claimed.len());
         self.claimed[range.start.min(end)..end].fill(true);
@@ -203,7 +208,8 @@ impl<'a> Lines<'a> {
 pub(crate) fn parse(output: &str, junit_files: &[String]) -> Report {
     let mut lines = Lines::new(output);
     let mut report = Report::default();
-    for read in [cargo::read, pytest::read, unittest::read, tap::read, go::read, node::read] {
+    // nextest prints what a test's own binary says, which is cargo's format, within its report.
+    for read in [nextest::read, cargo::read, pytest::read, unittest::read, tap::read, go::read, node::read] {
         read(&mut lines, &mut report);
     }
     prefer_files(&mut report, junit_files);

@@ -62,6 +62,10 @@ fn totals_are_those_that_the_tools_print() {
         ("go-verbose.txt", [2, 4, 1]),
         // Two packages that got through, and the failures by name.
         ("go-plain.txt", [2, 5, 0]),
+        ("nextest-green.txt", [1, 0, 6]),
+        ("nextest-red.txt", [2, 4, 1]),
+        ("nextest-quiet.txt", [2, 4, 1]),
+        ("nextest-first.txt", [1, 1, 1]),
         ("junit-nextest.xml", [4, 5, 0]),
         ("junit-pytest.xml", [4, 6, 2]),
         ("junit-node.xml", [5, 3, 2]),
@@ -112,6 +116,41 @@ fn cargo_quiet_counts_passes_without_names() {
     let report = read("cargo-quiet.txt");
     assert_eq!((report.passes, report.unnamed.passed, report.unnamed.failed), (Passes::Counted, 6, 0));
     assert!(failing(&report).contains(&"tests::overflows"));
+}
+
+#[test]
+fn nextest_names_tests_as_its_junit_does() {
+    let report = read("nextest-red.txt");
+    let failures = [
+        "sample tests::aborts",
+        "sample tests::adds_wrongly",
+        "sample tests::returns_an_error",
+        "sample::it fails_far_away",
+    ];
+    assert_eq!(failing(&report), failures);
+    let places = [
+        "sample tests::aborts @ ?:?: (test aborted with signal 6: SIGABRT)",
+        "sample tests::returns_an_error @ ?:?: Error: \"no luck\"",
+        "sample::it fails_far_away @ tests/it.rs:4: nothing in []",
+        "sample tests::adds_wrongly @ src/lib.rs:8: assertion `left == right` failed: two and two",
+    ];
+    assert_eq!(located(&report), places);
+    assert!(report.loose.is_empty() && !report.broken && !report.cut_short, "{report:?}");
+    let quiet = read("nextest-quiet.txt");
+    assert_eq!((failing(&quiet), quiet.passes), (failures.to_vec(), Passes::Counted));
+    assert!(read("nextest-first.txt").cut_short);
+    let whole = fixture("nextest-red.txt");
+    let (killed, _) = whole.split_once("     Summary").unwrap();
+    assert!(parse(killed, &[]).broken);
+}
+
+#[test]
+fn a_nextest_test_that_passes_when_tried_again_has_passed() {
+    let text = "    Starting 1 test across 1 binary\n  TRY 1 FAIL [   0.008s] a b\n\n--- STDERR:  a b ---\nthread 'b' \
+        panicked at src/a.rs:1:2:\nno\n\n  TRY 2 PASS [   0.009s] a b\n------------\n     Summary [   0.1s] 1 test \
+        run: 1 passed (1 flaky), 0 skipped\n   FLAKY 2/2 [   0.007s] a b\n";
+    let report = parse(text, &[]);
+    assert_eq!((report.total(), located(&report).len()), (Tally { passed: 1, failed: 0, skipped: 0 }, 0));
 }
 
 #[test]
