@@ -16,6 +16,7 @@ use domain::{
     Fault,
     ports::egress::{Egress, Gate, Pass},
 };
+use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
     policy::Policy,
     presets::PRESETS,
     reach::{Reach, Resolver, System},
-    roots::{Roots, Trust},
+    roots::{self, Roots, Trust},
     variables,
 };
 
@@ -40,6 +41,8 @@ pub struct Options {
     pub resolver: Arc<dyn Resolver>,
     /// For hosts whose TLS is ended here.
     pub roots: Roots,
+    /// Files (PEM) of authorities that are believed besides, here and in every sandbox.
+    pub authorities: Vec<PathBuf>,
     pub limits: Limits,
 }
 
@@ -50,6 +53,7 @@ impl Options {
             private: Vec::new(),
             resolver: Arc::new(System),
             roots: Roots::default(),
+            authorities: Vec::new(),
             limits: Limits::default(),
         }
     }
@@ -60,6 +64,7 @@ impl std::fmt::Debug for Options {
         f.debug_struct("Options")
             .field("directory", &self.directory)
             .field("private", &self.private)
+            .field("authorities", &self.authorities)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -96,6 +101,7 @@ pub struct Proxy {
     directory: PathBuf,
     reach: Arc<Reach>,
     roots: Roots,
+    authorities: Vec<CertificateDer<'static>>,
     /// Read when the first gate needs it.
     trust: OnceLock<Trust>,
     limits: Limits,
@@ -111,9 +117,9 @@ impl std::fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// `Input` where a name in `options.private` cannot be read; `Environment` where the directory cannot be made or emptied.
+    /// `Input` where a name in `options.private`, or a file of `options.authorities`, cannot be read; `Environment` where the directory cannot be made or emptied.
     pub fn new(options: Options) -> Result<Self, Fault> {
-        let Options { directory, private, resolver, roots, limits } = options;
+        let Options { directory, private, resolver, roots, authorities, limits } = options;
         let private = private.iter().map(|text| {
             Hosts::parse(text.trim()).map_err(|why| {
                 Fault::input(format!("the list of names that may lead to private addresses cannot be read: {why}"))
@@ -132,6 +138,7 @@ impl Proxy {
             directory,
             reach: Arc::new(Reach { resolver, private, patience: limits.patience }),
             roots,
+            authorities: roots::read(&authorities)?,
             trust: OnceLock::new(),
             limits,
             places: Arc::new(Semaphore::new(limits.in_all)),
@@ -143,19 +150,22 @@ impl Proxy {
         if let Some(trust) = self.trust.get() {
             return Ok(trust);
         }
-        let trust = Trust::load(&self.roots)?;
+        let trust = Trust::load(&self.roots, &self.authorities)?;
         Ok(self.trust.get_or_init(|| trust))
     }
 
-    /// What ends TLS, and the file that has its clients believe it.
-    fn ends(&self) -> Result<(Ends, PathBuf), Fault> {
-        let trust = self.trust()?;
-        let authority = Authority::new()?;
+    /// What ends TLS.
+    fn ends(&self) -> Result<Ends, Fault> {
+        Ok(Ends { authority: Authority::new()?, client: Arc::clone(&self.trust()?.client) })
+    }
+
+    /// The file that has a sandbox's programs believe all of these.
+    fn shown(&self, authority: Option<&CertificateDer<'_>>) -> Result<PathBuf, Fault> {
         let bundle = self.directory.join(format!("{}.pem", self.gates.fetch_add(1, Ordering::Relaxed)));
-        write(&bundle, &trust.bundle(authority.certificate())).map_err(|error| {
+        write(&bundle, &self.trust()?.bundle(authority)).map_err(|error| {
             Fault::environment(format!("a gate's certificates cannot be written to {}: {error}", bundle.display()))
         })?;
-        Ok((Ends { authority, client: Arc::clone(&trust.client) }, bundle))
+        Ok(bundle)
     }
 }
 
@@ -171,9 +181,12 @@ impl Egress for Proxy {
 
     fn open(&self, pass: Pass) -> Result<Gate, Fault> {
         let policy = Policy::new(&pass)?;
-        let (ends, bundle) = match policy.ends_tls() {
-            true => self.ends().map(|(ends, bundle)| (Some(ends), Some(bundle)))?,
-            false => (None, None),
+        let ends = if policy.ends_tls() { Some(self.ends()?) } else { None };
+        let bundle = match &ends {
+            Some(ends) => Some(self.shown(Some(ends.authority.certificate()))?),
+            None if !self.authorities.is_empty() => Some(self.shown(None)?),
+            // The sandbox sees the machine's own.
+            None => None,
         };
         let env = variables::of(bundle.as_deref());
         let readable = bundle.iter().cloned().collect();

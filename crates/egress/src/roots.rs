@@ -1,10 +1,14 @@
 //! Whose certificates are believed: the system's authorities, for the proxy itself and, beside its own, for the sandbox.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use base64::Engine as _;
 use domain::Fault;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 
 /// The authorities that upstream servers are checked against.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +28,9 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    pub(crate) fn load(roots: &Roots) -> Result<Self, Fault> {
-        let certificates = match roots {
+    /// `more`: believed besides.
+    pub(crate) fn load(roots: &Roots, more: &[CertificateDer<'static>]) -> Result<Self, Fault> {
+        let mut certificates = match roots {
             Roots::These(these) => these.clone(),
             Roots::System => {
                 let found = rustls_native_certs::load_native_certs();
@@ -38,6 +43,7 @@ impl Trust {
                 }
             }
         };
+        certificates.extend_from_slice(more);
         let mut store = RootCertStore::empty();
         let bundle = certificates.iter().map(text).collect();
         store.add_parsable_certificates(certificates);
@@ -50,10 +56,33 @@ impl Trust {
         Ok(Self { bundle, client: Arc::new(client) })
     }
 
-    /// All of them and `authority`, as programs read them (RFC 7468).
-    pub(crate) fn bundle(&self, authority: &CertificateDer<'_>) -> String {
-        self.bundle.clone() + &text(authority)
+    /// All of them and that of a gate that ends TLS, as programs read them (RFC 7468).
+    pub(crate) fn bundle(&self, authority: Option<&CertificateDer<'_>>) -> String {
+        self.bundle.clone() + &authority.map(text).unwrap_or_default()
     }
+}
+
+/// The certificates in the files of an operator (PEM), each of which has to hold one at least.
+///
+/// Errors: `Input` that names the file.
+pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let mut all = Vec::new();
+    for file in files {
+        let wrong = |why: &dyn std::fmt::Display| {
+            Fault::input(format!("the certificate authorities in {} cannot be read: {why}", file.display()))
+                .hint("name a file that holds certificates in PEM form: `-----BEGIN CERTIFICATE-----`")
+        };
+        let found = CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))?;
+        let found = found.collect::<Result<Vec<_>, _>>().map_err(|error| wrong(&error))?;
+        if found.is_empty() {
+            return Err(wrong(&"there is no certificate in it"));
+        }
+        for certificate in &found {
+            RootCertStore::empty().add(certificate.clone()).map_err(|error| wrong(&error))?;
+        }
+        all.extend(found);
+    }
+    Ok(all)
 }
 
 fn text(certificate: &CertificateDer<'_>) -> String {

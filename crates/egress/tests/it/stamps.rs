@@ -1,6 +1,7 @@
 //! Credentials that are put on outside the sandbox.
 
 use bytes::Bytes;
+use egress::{Options, Proxy, Roots};
 use hyper::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -104,4 +105,31 @@ async fn what_cannot_be_searched_for_it_is_not_passed_on() {
     let gate = stage.gate(&[], &[("api.site.test", "Authorization", VALUE)]);
     let told = gate.fetch("api.site.test", &ask("api.site.test", "")).await;
     assert!(told.starts_with("HTTP/1.1 502") && told.contains("an encoding that was not asked for"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_own_authority_is_believed_here_and_in_the_sandbox() {
+    let mut stage = Stage::new();
+    let server = stage.secure("api.site.test", |_, _| text("fine")).await;
+    let file = stage.directory.path().join("corp.pem");
+    std::fs::copy(&stage.gate(&["x.site.test fetch"], &[]).gate.readable[0], &file).unwrap();
+    let options = |file: &std::path::Path| Options {
+        private: vec!["*.site.test".to_owned()],
+        resolver: stage.names.clone(),
+        roots: Roots::These(Vec::new()),
+        authorities: vec![file.to_owned()],
+        ..Options::new(stage.directory.path().join("other"))
+    };
+    for (wrong, why) in [("absent.pem", "absent.pem cannot be read"), ("empty.pem", "there is no certificate in it")] {
+        std::fs::write(stage.directory.path().join("empty.pem"), "no certificate\n").unwrap();
+        let fault = Proxy::new(options(&stage.directory.path().join(wrong))).unwrap_err();
+        assert!(fault.what.contains(why), "{fault}");
+    }
+    stage.proxy = Proxy::new(options(&file)).unwrap();
+    let gate = stage.gate(&[], &[("api.site.test", "Authorization", VALUE)]);
+    assert!(gate.fetch("api.site.test", &ask("api.site.test", "")).await.ends_with("fine\r\n0\r\n\r\n"));
+    assert_eq!(server.seen()[0].headers["authorization"], VALUE);
+    // Where TLS passes through, it is the client that has to believe the server.
+    let gate = stage.gate(&["api.site.test"], &[]);
+    assert!(gate.secured("api.site.test:443", "api.site.test", &gate.trusting()).await.is_ok());
 }
