@@ -186,7 +186,7 @@ impl Build {
             what = format!("{what}\nblocked: {}:{}{by}: {}", refusal.host, refusal.port, refusal.why);
         }
         let hint = match self.with_entries(refused) {
-            Some(lines) => format!("if these hosts are to be reached, commit this in {OVERNIGHT}{lines}"),
+            Some(lines) => format!("if these hosts are to be reached, commit this in {lines}"),
             None => "mend the line or the base; try it with `overnight env build`".to_owned(),
         };
         Fault::environment(what).hint(hint)
@@ -202,15 +202,20 @@ impl Build {
             }
         }
         let list = |lines: &[String]| serde_json::to_string(lines).unwrap_or_default();
-        let network = format!("[environment]\ninstall_network = {}", list(&entries));
+        let network = format!("install_network = {}", list(&entries));
         match &self.definition.source {
             _ if entries.len() == known => None,
-            Source::File(path) if path != OVERNIGHT => {
+            Source::File(path) if path == OVERNIGHT => {
+                Some(format!("{path}, as the line of [environment]:\n{network}"))
+            }
+            Source::File(path) => {
                 let install = list(&self.definition.install);
-                Some(format!(", which takes the place of {path}:\n{network}\ninstall = {install}"))
+                Some(format!(
+                    "{OVERNIGHT}, which takes the place of {path}:\n[environment]\n{network}\ninstall = {install}"
+                ))
             }
             // What is not said is detected still.
-            Source::File(_) | Source::Detected(_) | Source::Nothing => Some(format!(":\n{network}")),
+            Source::Detected(_) | Source::Nothing => Some(format!("{OVERNIGHT}:\n[environment]\n{network}")),
         }
     }
 

@@ -82,7 +82,14 @@ pub(crate) fn ending(exit: Exit) -> String {
         Exit::Signal(9) => "signal 9 (killed: it may have used up its memory)".to_owned(),
         Exit::Signal(signal) => format!("signal {signal}"),
         Exit::TimedOut => "no end in time".to_owned(),
-        Exit::OverQuota { held, quota } => format!("a full disk ({held} of {quota} bytes used)"),
+        Exit::OverQuota { held, quota } => {
+            let mb = |bytes: u64| bytes.div_ceil(1_000_000);
+            format!(
+                "a full disk: {} MB held, and `disk` in [environment.resources] or config.toml allows {} MB",
+                mb(held),
+                mb(quota)
+            )
+        }
         Exit::NotStarted => "a shell that could not be started".to_owned(),
     }
 }

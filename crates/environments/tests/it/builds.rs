@@ -101,7 +101,8 @@ async fn a_blocked_host_is_named_with_the_line_to_add() {
     let world = World::of(&[("overnight.toml", &text)]).await;
     let fault = world.build(&[], Start::Newest).await.unwrap_err();
     assert!(fault.what.contains(&format!("\nblocked: other.test:80 by `{}", &line[..20])), "{fault}");
-    let add = format!("commit this in overnight.toml:\n[environment]\ninstall_network = [\"{HOST}\",\"other.test\"]");
+    let add =
+        format!("in overnight.toml, as the line of [environment]:\ninstall_network = [\"{HOST}\",\"other.test\"]");
     assert!(fault.hint.as_ref().unwrap().ends_with(&add), "it is to be copied as it is: {fault}");
 
     // Another file would be set aside: its lines are written down too.
