@@ -105,7 +105,9 @@ fn raise_open_files() {
 
 fn start_log() {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    // A line that finds no room on the disk is lost. Telling of that, on the same disk, would panic where the line was written.
+    log.log_internal_errors(false).init();
 }
 
 async fn run(home: &Home, lock: &Lock, ready: impl FnOnce() -> io::Result<()>) -> Result<Exit, Fault> {

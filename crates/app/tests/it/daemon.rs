@@ -51,6 +51,22 @@ fn a_daemon_in_the_foreground_ends_at_a_signal_and_keeps_no_keys() {
 }
 
 #[test]
+fn a_log_on_a_full_disk_stops_nothing() {
+    let place = Place::new();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut serve = place.command(&["serve"]);
+    let mut serve = serve.env("OVERNIGHT_LOG", "debug").stderr(full).stdout(Stdio::null()).spawn().unwrap();
+    while place.daemon().is_none() && serve.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    let id = place.run_shell("echo two >> file.txt", &["--check", "true"]);
+    assert_eq!(place.show(&id)["verdict"], "green");
+    assert_eq!(place.daemon(), Some(serve.id()));
+    signal(serve.id(), Signal::TERM);
+    assert!(serve.wait().unwrap().success());
+}
+
+#[test]
 fn a_killed_daemon_is_started_again_and_its_task_goes_on() {
     let place = Place::new();
     let script = "test -e started && echo again >> file.txt || { touch started; echo '[PROGRESS] begun'; sleep 1000; }";
