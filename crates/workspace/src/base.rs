@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::{Fault, ids::CommitId};
+use domain::{Fault, FaultClass, ids::CommitId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -141,9 +141,12 @@ impl Store<'_> {
             .run()
             .map_err(|fault| {
                 let place = format!("cannot copy {} from {}", new.commit.short(), from.directory.display());
-                fault.at(place).hint(
-                    "run `git fsck` there; in a partial clone, fetch what is missing (`git fetch --refetch --filter=blob:limit=1t`)",
-                )
+                match fault.class {
+                    FaultClass::Environment | FaultClass::Transient => fault.at(place),
+                    _ => fault.at(place).hint(
+                        "run `git fsck` there; in a partial clone, fetch what is missing (`git fetch --refetch --filter=blob:limit=1t`)",
+                    ),
+                }
             })?;
         Ok(())
     }

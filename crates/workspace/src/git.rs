@@ -285,7 +285,7 @@ impl Done {
             (Some(_), false) => format!("git {name}: {}", self.err.replace('\n', "; ")),
         };
         let says = |words: &str| self.err.contains(words);
-        if says("No space left") || says("quota exceeded") {
+        if says("No space left") || says("Out of diskspace") || says("quota exceeded") {
             Fault::environment(what).hint("free some disk space, then try again")
         } else if says("Read-only file system") || says("ermission denied") || says("insufficient permission") {
             Fault::environment(what).hint("make the directory writable for the user that runs Overnight")
