@@ -278,8 +278,10 @@ struct Reading {
 
 impl Reading {
     fn outcome(&self) -> (Outcome, String) {
-        let text = parse::readable(&self.output, self.host.root.as_deref(), self.host.home.as_deref());
-        let mut report = parse::parse(&text, &self.files);
+        let readable = |raw: &[u8]| parse::readable(raw, self.host.root.as_deref(), self.host.home.as_deref());
+        let text = readable(&self.output);
+        let files: Vec<String> = self.files.iter().map(|file| readable(file.as_bytes())).collect();
+        let mut report = parse::parse(&text, &files);
         report.cut_short |=
             !self.whole || matches!(self.exit, Exit::TimedOut | Exit::OverQuota { .. } | Exit::Signal(_));
         report.broken |= !self.whole;

@@ -1,4 +1,5 @@
-//! JUnit XML, tolerant of its dialects. A test is named `classname name`, or by its suites where the class name says nothing.
+//! JUnit XML, tolerant of its dialects. A test is named `classname name`, or by its suites where the class name says nothing,
+//! or by its name alone where the class name is the same.
 
 use domain::check::TestStatus;
 use quick_xml::{
@@ -90,9 +91,10 @@ fn start(tag: &BytesStart<'_>, suites: &mut Vec<String>, case: &mut Option<Case>
     match tag.local_name().as_ref() {
         "testsuite" => suites.push(attribute(tag, "name").unwrap_or_default()),
         "testcase" => {
-            let own = attribute(tag, "name").unwrap_or_default();
+            let own = attribute(tag, "name").unwrap_or_default().trim().to_owned();
             let class = attribute(tag, "classname").filter(|class| !class.is_empty() && class != "test");
-            let name = match class {
+            let name = match class.as_deref().map(str::trim) {
+                Some(class) if class == own => own,
                 Some(class) => format!("{class} {own}"),
                 None => {
                     let parts = suites.iter().chain([&own]).filter(|part| !part.is_empty());

@@ -5,6 +5,7 @@
 mod cargo;
 mod compiler;
 mod go;
+mod jest;
 mod junit;
 mod nextest;
 mod node;
@@ -209,7 +210,8 @@ pub(crate) fn parse(output: &str, junit_files: &[String]) -> Report {
     let mut lines = Lines::new(output);
     let mut report = Report::default();
     // nextest prints what a test's own binary says, which is cargo's format, within its report.
-    for read in [nextest::read, cargo::read, pytest::read, unittest::read, tap::read, go::read, node::read] {
+    for read in [nextest::read, cargo::read, pytest::read, unittest::read, tap::read, go::read, node::read, jest::read]
+    {
         read(&mut lines, &mut report);
     }
     prefer_files(&mut report, junit_files);

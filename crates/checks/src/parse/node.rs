@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::{
     Lines, Located, Report, Tally,
-    text::{expression, place},
+    text::{expression, own_frame, place},
 };
 
 static LINE: LazyLock<Regex> = LazyLock::new(|| expression(r"^( *)([✔✖﹣▶]) (.+?)(?: \(\d[\d.]*ms\)( # .*)?)?$"));
@@ -106,13 +106,7 @@ fn retold(lines: &Lines<'_>, from: usize, named: &mut Report) -> usize {
         if found.get(4).is_none() && named.has_room() {
             let words = body.iter().map(|line| line.strip_prefix("  ").unwrap_or(""));
             let words: Vec<&str> = words.take_while(|line| !line.trim_start().starts_with("at ")).collect();
-            let own = |line: &&&str| {
-                line.trim_start().starts_with("at ")
-                    && line.contains('(')
-                    && !line.contains("(node:")
-                    && !line.contains("node_modules/")
-            };
-            let (path, line) = body.iter().find(own).and_then(|line| place(line)).or_else(|| place(line)).unzip();
+            let (path, line) = body.iter().find_map(|line| own_frame(line)).or_else(|| place(line)).unzip();
             let own = &found[3];
             let full = named.failed_names().find(|name| *name == own || name.ends_with(&format!(" > {own}")));
             let test = Some(full.unwrap_or(own).to_owned());

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod javascript;
+
 fn fixture(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     let raw = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -66,6 +68,12 @@ fn totals_are_those_that_the_tools_print() {
         ("nextest-red.txt", [2, 4, 1]),
         ("nextest-quiet.txt", [2, 4, 1]),
         ("nextest-first.txt", [1, 1, 1]),
+        // The three of the summary, and the file that could not be run.
+        ("jest-red.txt", [4, 4, 2]),
+        ("jest-verbose.txt", [4, 4, 2]),
+        ("jest-green.txt", [1, 0, 0]),
+        ("jest-bail.txt", [3, 3, 2]),
+        ("junit-jest.xml", [5, 3, 1]),
         ("junit-nextest.xml", [4, 5, 0]),
         ("junit-pytest.xml", [4, 6, 2]),
         ("junit-node.xml", [5, 3, 2]),

@@ -45,8 +45,10 @@ fn seen_from(text: &str, place: &str, here: &str) -> String {
     while let Some(at) = rest.find(place) {
         let (before, after) = (&rest[..at], &rest[at + place.len()..]);
         let edge = if before.is_empty() { seen.as_str() } else { before };
-        let starts = !edge.ends_with(is_part);
-        seen.push_str(before);
+        // JavaScript writes modules' paths as addresses.
+        let address = edge.ends_with("file://") && !before.is_empty();
+        let starts = address || !edge.ends_with(is_part);
+        seen.push_str(if address { before.trim_end_matches("file://") } else { before });
         match after.strip_prefix('/') {
             Some(below) if starts => {
                 seen.push_str(here);
@@ -70,7 +72,7 @@ fn seen_from(text: &str, place: &str, here: &str) -> String {
 pub(super) fn looks_like_error(line: &str) -> bool {
     static ERROR: LazyLock<Regex> = LazyLock::new(|| {
         expression(
-            r"(?i)\b(?:errors?|fail(?:ed|ure|ures|s)?|fatal|panic(?:ked)?|traceback|exception|undefined|unresolved|cannot|not found|no such|denied|refused|aborted|segmentation|killed|timed out|timeout|mismatch|would reformat|diff in)\b|(?:Error|Exception)\b|^\S+\.\w+[:(]\d+",
+            r"(?i)\b(?:errors?|fail(?:ed|ure|ures|s)?|fatal|panic(?:ked)?|traceback|exception|undefined|unresolved|cannot|not found|no such|denied|refused|aborted|segmentation|killed|timed out|timeout|mismatch|not met|would reformat|diff in)\b|(?:Error|Exception)\b|^\S+\.\w+[:(]\d+",
         )
     });
     static NONE: LazyLock<Regex> = LazyLock::new(|| expression(r"(?i)\b(?:0|no) (?:errors?|failures?|failed|fail)\b"));
@@ -111,6 +113,15 @@ pub(super) fn place(text: &str) -> Option<(String, u32)> {
     Some((relative(&found[1]), found[2].parse().ok()?))
 }
 
+/// The place of a JavaScript stack frame, where that is in the repository and not in what it depends on.
+pub(super) fn own_frame(line: &str) -> Option<(String, u32)> {
+    let frame = line.trim_start().strip_prefix("at ")?;
+    if ["node:", "node_modules/", "(internal/"].iter().any(|foreign| frame.contains(foreign)) {
+        return None;
+    }
+    place(frame.rsplit_once('(').map_or(frame, |(_, at)| at)).filter(|(path, _)| !path.starts_with('/'))
+}
+
 /// A path as printed, without a leading `./`.
 pub(super) fn relative(path: &str) -> String {
     path.strip_prefix("./").unwrap_or(path).to_owned()
@@ -135,6 +146,7 @@ mod tests {
         assert_eq!(seen("in /srv/tree: (/srv/tree/a) '/workspace/b'"), "in .: (a) 'b'");
         assert_eq!(seen("/x/workspace/a /srv/trees /workspace/workspace/a"), "/x/workspace/a /srv/trees workspace/a");
         assert_eq!(seen("/srv/home/.cargo"), "~/.cargo");
+        assert_eq!(seen("at f (file:///workspace/a.mjs:1:2), file:///usr/b"), "at f (a.mjs:1:2), file:///usr/b");
         assert_eq!(readable(b"/srv/tree/a /workspace/b /home/agent/c", None, None), "/srv/tree/a b ~/c");
     }
 
