@@ -140,8 +140,14 @@ impl WorkTree<'_> {
             Some(0) => self.git(index).args(["read-tree", "-m", "-u", old, new]).finish()?,
             _ => noted,
         };
-        let refuses =
-            ["would be overwritten", "not uptodate", "Cannot merge", "is a directory", "would lose untracked"];
+        let refuses = [
+            "would be overwritten",
+            "not uptodate",
+            "Cannot merge",
+            "is a directory",
+            "would lose untracked",
+            "is beyond a symbolic link",
+        ];
         match moved.code {
             Some(0) => Ok(None),
             _ if refuses.iter().any(|words| moved.err.contains(words)) => {
