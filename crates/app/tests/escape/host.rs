@@ -40,8 +40,10 @@ async fn keys_are_read_by_their_paths() {
 #[tokio::test]
 async fn the_whole_file_system_is_searched_for_the_users_files() {
     let world = World::new().await;
-    let script =
-        search(&world, &["/opt", "/home", "/root", "/mnt", "/srv", "/media", "/run", "/var", "/tmp", "/dev/shm", "/proc/1"]);
+    let script = search(
+        &world,
+        &["/opt", "/home", "/root", "/mnt", "/srv", "/media", "/run", "/var", "/tmp", "/dev/shm", "/proc/1"],
+    );
     assert_eq!(world.attempt(1).await.sh(&script).await, "searched\n");
 }
 

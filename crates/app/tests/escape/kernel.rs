@@ -29,7 +29,9 @@ async fn answers(code: &str, expected: &str) {
     let code = format!("{CALL}\nprint(*({code},), sep='\\n')");
     let (plain, confined) = (world.plain().await.python(&code).await, world.attempt(1).await.python(&code).await);
     if plain.lines().any(|line| line == expected) {
-        eprintln!("SKIPPED: a control, as this user on this kernel is answered `{expected}` without a sandbox: {plain}");
+        eprintln!(
+            "SKIPPED: a control, as this user on this kernel is answered `{expected}` without a sandbox: {plain}"
+        );
     }
     assert!(!confined.is_empty() && confined.lines().all(|line| line == expected), "{confined} plain: {plain}");
 }
@@ -67,7 +69,8 @@ async fn the_root_is_changed() {
 #[tokio::test]
 async fn a_process_is_traced() {
     answers("call(101, 0, 0, 0, 0)", DENIED).await;
-    answers("[call(101, 16, pid, 0, 0) for pid in [os.posix_spawn('/bin/sleep', ['sleep', '1'], {})]][0]", DENIED).await;
+    answers("[call(101, 16, pid, 0, 0) for pid in [os.posix_spawn('/bin/sleep', ['sleep', '1'], {})]][0]", DENIED)
+        .await;
 }
 
 #[tokio::test]
@@ -118,7 +121,11 @@ async fn a_user_namespace_is_made_with_all_powers_in_it() {
 
 #[tokio::test]
 async fn other_namespaces_are_made() {
-    answers("*[call(272, f) for f in [0x20000, 0x20000000, 0x40000000, 0x8000000, 0x4000000, 0x2000000, 0x80]]", DENIED).await;
+    answers(
+        "*[call(272, f) for f in [0x20000, 0x20000000, 0x40000000, 0x8000000, 0x4000000, 0x2000000, 0x80]]",
+        DENIED,
+    )
+    .await;
 }
 
 #[tokio::test]

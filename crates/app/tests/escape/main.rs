@@ -6,15 +6,15 @@
 //! build is skipped loudly, once the probe has said so.
 #![expect(clippy::unwrap_used, reason = "a test that unwraps has failed")]
 
-//mod git;
+mod git;
 mod host;
 mod kernel;
 mod layers;
 mod network;
 mod ordinary;
-//mod resources;
+mod resources;
 //mod secrets;
 mod signals;
+mod uppers;
 mod upstream;
-//mod uppers;
 mod world;

@@ -103,7 +103,11 @@ async fn past(code: &str, reached: &str) {
 async fn the_hosts_loopback_is_reached() {
     let host = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = host.local_addr().unwrap().port();
-    past(&format!("import socket; print('reached' if not socket.socket().connect_ex(('127.0.0.1', {port})) else 'not')"), "reached").await;
+    past(
+        &format!("import socket; print('reached' if not socket.socket().connect_ex(('127.0.0.1', {port})) else 'not')"),
+        "reached",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -125,7 +129,10 @@ async fn datagrams_are_sent_to_the_host() {
     let host = UdpSocket::bind("127.0.0.1:0").unwrap();
     host.set_nonblocking(true).unwrap();
     let world = world().await;
-    let code = format!("import socket; socket.socket(2, 2).sendto(b'x', ('127.0.0.1', {}))", host.local_addr().unwrap().port());
+    let code = format!(
+        "import socket; socket.socket(2, 2).sendto(b'x', ('127.0.0.1', {}))",
+        host.local_addr().unwrap().port()
+    );
     world.attempt(1).await.python(&code).await;
     assert_eq!(host.recv(&mut [0; 9]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     world.plain().await.python(&code).await;
@@ -191,7 +198,8 @@ async fn a_tunnel_is_opened_to_an_address() {
         plain.port(),
         secure.port()
     );
-    let printed = ask(&attempt, &format!("for to in {names}: print(tunnel(to)[1][:10], get(f'http://{{to}}/')[:10])")).await;
+    let printed =
+        ask(&attempt, &format!("for to in {names}: print(tunnel(to)[1][:10], get(f'http://{{to}}/')[:10])")).await;
     assert_eq!(printed.lines().count(), 13, "{printed}");
     assert!(printed.lines().all(|line| line == "HTTP/1.1 4 HTTP/1.1 4"), "{printed}");
     assert_eq!(world.upstreams.seen(), Vec::<String>::new());
@@ -212,7 +220,9 @@ async fn an_allowed_name_leads_to_a_private_address() {
     let world = world().await;
     world.upstreams.lead("name.public.test", &[world.upstreams.plain]);
     let attempt = world.attempt(1).await;
-    let printed = ask(&attempt, "print(get('http://name.public.test/')[:12]); print(tunnel('name.public.test:443')[1][:12])").await;
+    let printed =
+        ask(&attempt, "print(get('http://name.public.test/')[:12]); print(tunnel('name.public.test:443')[1][:12])")
+            .await;
     assert_eq!(printed, "HTTP/1.1 403\n".repeat(2));
     assert!(attempt.refused()[0].contains("resolves to a loopback address"), "{:?}", attempt.refused());
     // Even a name that the operator lets lead inside never leads to the service that hands out the machine's own keys.
@@ -325,7 +335,10 @@ print('said')";
     assert_eq!(ask(&attempt, code).await, "said\n");
     for head in world.upstreams.seen() {
         assert!(!head.contains("smuggled") && !head.contains("other.site.test"), "{head}");
-        assert!(!(head.to_lowercase().contains("transfer-encoding") && head.to_lowercase().contains("content-length")), "{head}");
+        assert!(
+            !(head.to_lowercase().contains("transfer-encoding") && head.to_lowercase().contains("content-length")),
+            "{head}"
+        );
     }
 }
 
@@ -339,7 +352,10 @@ for method in ['POST', 'PUT', 'DELETE', 'PATCH', 'get', 'PROPFIND']:
 for path in ['/x.git/git-receive-pack', '/x.git/info/refs?service=git-receive-pack']:
     print(get('http://read.site.test' + path, method='POST')[:12], get('http://read.site.test' + path)[:12])").await;
     let seen = world.upstreams.seen();
-    assert!(!seen.iter().any(|head| !head.starts_with("GET ") || head.contains("service=git-receive-pack")), "{seen:?}\n{printed}");
+    assert!(
+        !seen.iter().any(|head| !head.starts_with("GET ") || head.contains("service=git-receive-pack")),
+        "{seen:?}\n{printed}"
+    );
     // Reading goes through.
     assert!(ask(&attempt, "print(get('http://read.site.test/'))").await.contains(ARRIVED));
 }
@@ -365,7 +381,8 @@ async fn the_stamped_header_is_asked_for_elsewhere() {
 async fn a_check_reaches_what_a_turn_may() {
     let world = world().await;
     let check = world.check().await;
-    let printed = ask(&check, "print(get('http://files.site.test/')[:12]); print(tunnel('api.site.test:443')[1][:12])").await;
+    let printed =
+        ask(&check, "print(get('http://files.site.test/')[:12]); print(tunnel('api.site.test:443')[1][:12])").await;
     assert_eq!(printed, "HTTP/1.1 403\n".repeat(2));
     assert_eq!(world.upstreams.seen(), Vec::<String>::new());
 }

@@ -34,7 +34,10 @@ impl Drop for Victim {
 async fn a_process_of_the_host_is_killed() {
     let world = World::new().await;
     let mut victim = Victim::new();
-    let script = format!("kill -9 {0}; kill -9 -- -{0}; python3 -c 'import os, signal; signal.pidfd_send_signal(os.pidfd_open({0}), 9)'; echo tried", victim.0.id());
+    let script = format!(
+        "kill -9 {0}; kill -9 -- -{0}; python3 -c 'import os, signal; signal.pidfd_send_signal(os.pidfd_open({0}), 9)'; echo tried",
+        victim.0.id()
+    );
     let printed = world.attempt(1).await.sh(&script).await;
     assert!(printed.ends_with("tried\n") && victim.lives(), "{printed}");
     world.plain().await.sh(&script).await;
@@ -48,7 +51,8 @@ async fn everybody_is_killed() {
     let world = World::new().await;
     let mut victim = Victim::new();
     let (attempt, other) = (world.attempt(1).await, world.attempt(2).await);
-    let mut neighbour = other.start(&["sh", "-c", "echo up; until test -e go; do sleep 0.01; done; echo unharmed"]).await;
+    let mut neighbour =
+        other.start(&["sh", "-c", "echo up; until test -e go; do sleep 0.01; done; echo unharmed"]).await;
     printed(&mut *neighbour, "up").await;
     let script = "kill -9 -1; kill -9 0 1; for n in $(seq 1 400); do kill -9 $n; done; for n in $(seq 1 200); do kill -STOP -- -$n; done";
     attempt.sh(script).await;
@@ -156,7 +160,8 @@ async fn a_daemonised_child_outlives_its_sandbox() {
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
         entries
             .filter(|entry| {
-                std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == format!("sleep\0{mark}\0").as_bytes())
+                std::fs::read(entry.path().join("cmdline"))
+                    .is_ok_and(|line| line == format!("sleep\0{mark}\0").as_bytes())
             })
             .count()
     };

@@ -88,18 +88,18 @@ impl World {
             ("user/.cargo/credentials.toml", canary.as_str()),
             ("user/.cargo/registry/cached", "as downloaded\n"),
             ("user/notes.txt", canary.as_str()),
-            ("repository/file.txt", "one\n"),
-            ("repository/src/lib.txt", "two\n"),
+            ("user/repository/file.txt", "one\n"),
+            ("user/repository/src/lib.txt", "two\n"),
         ] {
             write(&below(path), content);
         }
         for (path, content) in files {
-            write(&below("repository").join(path), content);
+            write(&below("user/repository").join(path), content);
         }
         let bus = UnixListener::bind(below("bus")).unwrap();
-        git(&below("repository"), &["init", "-q", "-b", "main"]);
-        git(&below("repository"), &["add", "-A"]);
-        git(&below("repository"), &["commit", "-q", "-m", "First"]);
+        git(&below("user/repository"), &["init", "-q", "-b", "main"]);
+        git(&below("user/repository"), &["add", "-A"]);
+        git(&below("user/repository"), &["commit", "-q", "-m", "First"]);
         let home = below("home");
         let store = Store::open(store::Options { home: home.clone(), clock: Arc::new(Now) }).unwrap();
         let sandboxes = Sandboxes::start(sandbox::Options {
@@ -127,7 +127,17 @@ impl World {
                 cache: store.clone(),
             })
         });
-        Self { canary, sandboxes, workspaces, environments, store, upstreams, directory, checkouts: Mutex::new(0), _bus: bus }
+        Self {
+            canary,
+            sandboxes,
+            workspaces,
+            environments,
+            store,
+            upstreams,
+            directory,
+            checkouts: Mutex::new(0),
+            _bus: bus,
+        }
     }
 
     /// With this in its `overnight.toml`.
@@ -144,7 +154,7 @@ impl World {
     }
 
     pub fn repository(&self) -> PathBuf {
-        self.path("repository")
+        self.path("user/repository")
     }
 
     /// Whether the machine has this wall. Says so where it has not: then the probe, which `doctor` shows, says why.
