@@ -35,6 +35,13 @@ pub(crate) async fn checks_of(site: &Site, origin: &Origin, definition: &Definit
     }
 }
 
+/// The same, whatever the task names: a base owes nothing to the checks of one task, which may well be red on it.
+pub(super) async fn checks_of_base(site: &Site, origin: &Origin) -> Result<Vec<CheckSpec>, Fault> {
+    let environments = &site.ports.environments;
+    let definition = environments.definition(origin.repository.clone(), origin.base.clone()).await?;
+    checks_of(site, origin, &definition).await
+}
+
 /// The environment for this task, built first where its base defines one and none serves; how that goes is told as the
 /// attempt's progress. `checks` judge the base's health.
 pub(super) async fn provide(
@@ -81,7 +88,8 @@ pub(super) async fn surroundings(job: &Job<'_>) -> Result<Surroundings, Fault> {
         return Ok(Surroundings { environment: Some(layer), confinement });
     }
     let attempt = job.task.attempts.first().map_or(AttemptNo(1), |attempt| attempt.no);
-    let used = provide(job, attempt, job.task.checks.clone()).await?;
+    let judging = checks_of_base(job.site, &job.task.origin).await?;
+    let used = provide(job, attempt, judging).await?;
     Ok(Surroundings { environment: used.layer, confinement })
 }
 

@@ -17,17 +17,8 @@ pub(super) const DIE_WITHIN: Duration = Duration::from_secs(30);
 pub(super) async fn perform(job: &Job<'_>, attempt: AttemptNo, commit: &CommitId) -> Result<Event, Fault> {
     let ports = &job.site.ports;
     let (origin, confinement) = (&job.task.origin, job.task.confinement);
-    let definition = ports.environments.definition(origin.repository.clone(), origin.base.clone()).await?;
-    let detected = if job.task.checks.is_empty() {
-        environment::checks_of(job.site, origin, &definition).await?
-    } else {
-        Vec::new()
-    };
-    let judging = if definition.checks.is_empty() {
-        [&job.task.checks[..], &detected].concat()
-    } else {
-        definition.checks.clone()
-    };
+    let judging = environment::checks_of_base(job.site, origin).await?;
+    let detected = if job.task.checks.is_empty() { judging.clone() } else { Vec::new() };
     let used = environment::provide(job, attempt, judging).await?;
     // A person may be at work in it: the agent goes on in what they leave.
     job.site.hands.off(job.key(attempt)).await;
