@@ -15,7 +15,7 @@ use regex::Regex;
 
 use super::{
     Lines, Located, Passes, Report, Tally,
-    text::{expression, own_frame, relative},
+    text::{counts, expression, own_frame, relative},
 };
 
 static FILE: LazyLock<Regex> =
@@ -23,7 +23,6 @@ static FILE: LazyLock<Regex> =
 static CASE: LazyLock<Regex> = LazyLock::new(|| expression(r"^( {2,})([✓✕○✎√×]) (.+?)(?: \(\d[\d.]* m?s\))?$"));
 static TITLE: LazyLock<Regex> = LazyLock::new(|| expression(r"^  ● (.+)$"));
 static TOTAL: LazyLock<Regex> = LazyLock::new(|| expression(r"^Tests: +(.+), (\d+) total$"));
-static COUNT: LazyLock<Regex> = LazyLock::new(|| expression(r"(\d+) (passed|failed|skipped|todo)"));
 
 /// What a file says of itself rather than of a test.
 const NO_SUITE: &str = "Test suite failed to run";
@@ -35,7 +34,7 @@ pub(super) fn read(lines: &mut Lines<'_>, report: &mut Report) {
     while let Some(first) = (from..lines.len()).find(|index| is_file(lines.at(*index)) || is_totals(lines, *index)) {
         let totals = (first..lines.len()).find(|index| is_totals(lines, *index));
         let end = totals.unwrap_or(lines.len());
-        let told = totals.and_then(|index| told(lines.at(index)));
+        let told = totals.and_then(|index| Some(counts(&TOTAL.captures(lines.at(index))?[1])));
         let is_repeated = first == end && told.is_some() && told == before;
         if is_repeated {
             // A run that bails out sums up twice.
@@ -64,21 +63,6 @@ fn is_totals(lines: &Lines<'_>, index: usize) -> bool {
         && index > 0
         && lines.at(index - 1).starts_with("Test Suites: ")
         && TOTAL.is_match(lines.at(index))
-}
-
-fn told(line: &str) -> Option<Tally> {
-    let found = TOTAL.captures(line)?;
-    let mut told = Tally::default();
-    for count in COUNT.captures_iter(&found[1]) {
-        let number: u32 = count[1].parse().unwrap_or(0);
-        let slot = match &count[2] {
-            "passed" => &mut told.passed,
-            "failed" => &mut told.failed,
-            _ => &mut told.skipped,
-        };
-        *slot = slot.saturating_add(number);
-    }
-    Some(told)
 }
 
 /// Reads the files of one run. Without totals it was killed or crashed.

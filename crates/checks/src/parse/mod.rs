@@ -7,12 +7,14 @@ mod compiler;
 mod go;
 mod jest;
 mod junit;
+mod mocha;
 mod nextest;
 mod node;
 mod pytest;
 mod tap;
 mod text;
 mod unittest;
+mod vitest;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -210,8 +212,18 @@ pub(crate) fn parse(output: &str, junit_files: &[String]) -> Report {
     let mut lines = Lines::new(output);
     let mut report = Report::default();
     // nextest prints what a test's own binary says, which is cargo's format, within its report.
-    for read in [nextest::read, cargo::read, pytest::read, unittest::read, tap::read, go::read, node::read, jest::read]
-    {
+    for read in [
+        nextest::read,
+        cargo::read,
+        pytest::read,
+        unittest::read,
+        tap::read,
+        go::read,
+        node::read,
+        jest::read,
+        vitest::read,
+        mocha::read,
+    ] {
         read(&mut lines, &mut report);
     }
     prefer_files(&mut report, junit_files);

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, ops::Range, sync::LazyLock};
 use domain::check::TestStatus;
 use regex::Regex;
 
-use super::{Lines, Report, Tally, cargo::last_words, text::expression};
+use super::{
+    Lines, Report,
+    cargo::last_words,
+    text::{counts, expression},
+};
 
 static STARTING: LazyLock<Regex> =
     LazyLock::new(|| expression(r"^ +Starting \d+ tests? across \d+ binar(?:y|ies)(?: \(.*\))?$"));
@@ -16,7 +20,6 @@ static ENDED: LazyLock<Regex> = LazyLock::new(|| {
 });
 static SUMMARY: LazyLock<Regex> =
     LazyLock::new(|| expression(r"^ +Summary \[ *\d+\.\d+s\] (\d+)(?:/(\d+))? tests? run: (.+)$"));
-static COUNT: LazyLock<Regex> = LazyLock::new(|| expression(r"(\d+) (passed|failed|timed out|exec failed|skipped)\b"));
 
 pub(super) fn read(lines: &mut Lines<'_>, report: &mut Report) {
     let mut from = 0;
@@ -83,20 +86,6 @@ fn ended(line: &str) -> Option<(String, TestStatus)> {
         _ => return None,
     };
     Some((format!("{} {}", &found[2], &found[3]), status))
-}
-
-fn counts(text: &str) -> Tally {
-    let mut told = Tally::default();
-    for found in COUNT.captures_iter(text) {
-        let count: u32 = found[1].parse().unwrap_or(0);
-        let slot = match &found[2] {
-            "passed" => &mut told.passed,
-            "skipped" => &mut told.skipped,
-            _ => &mut told.failed,
-        };
-        *slot = slot.saturating_add(count);
-    }
-    told
 }
 
 /// What a failed test printed: its standard error where there is any, without indentation and libtest's frame.

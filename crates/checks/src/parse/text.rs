@@ -5,6 +5,8 @@ use std::{path::Path, sync::LazyLock};
 use domain::ports::sandbox::{HOME_DIR, WORKSPACE_DIR};
 use regex::Regex;
 
+use super::Tally;
+
 /// An expression written in this program.
 pub(super) fn expression(pattern: &str) -> Regex {
     match Regex::new(pattern) {
@@ -120,6 +122,22 @@ pub(super) fn own_frame(line: &str) -> Option<(String, u32)> {
         return None;
     }
     place(frame.rsplit_once('(').map_or(frame, |(_, at)| at)).filter(|(path, _)| !path.starts_with('/'))
+}
+
+/// The totals of a summary in words: `3 failed, 1 skipped, 4 passed`, whatever stands between them.
+pub(super) fn counts(summary: &str) -> Tally {
+    static COUNT: LazyLock<Regex> =
+        LazyLock::new(|| expression(r"(\d+) (passed|failed|timed out|exec failed|skipped|todo)\b"));
+    let mut told = Tally::default();
+    for found in COUNT.captures_iter(summary) {
+        let slot = match &found[2] {
+            "passed" => &mut told.passed,
+            "skipped" | "todo" => &mut told.skipped,
+            _ => &mut told.failed,
+        };
+        *slot = slot.saturating_add(found[1].parse().unwrap_or(0));
+    }
+    told
 }
 
 /// A path as printed, without a leading `./`.
