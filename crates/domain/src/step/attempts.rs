@@ -57,6 +57,10 @@ impl Stepper<'_> {
             self.stop_attempt(no);
             return accepted("the task is ending");
         }
+        if let Some(attempt) = self.attempt_mut(no) {
+            // It was of the preparation.
+            attempt.progress = None;
+        }
         let rounds_left = self.task.brief.budget.rounds.map(|limit| limit.saturating_sub(self.task.rounds));
         let max_rounds = rounds_left.unwrap_or(ROUNDS_PER_TURN).min(ROUNDS_PER_TURN);
         if max_rounds == 0 {

@@ -6,7 +6,7 @@ use domain::{
     check::Risk,
     command::Command,
     event::{Event, Receipt},
-    ids::RequestId,
+    ids::{AttemptNo, RequestId, TurnNo},
     picture::{next_envelope, place, sample},
     step::step,
     task::{Outcome, Status, Task},
@@ -51,6 +51,16 @@ fn a_green_change_waits_for_its_person_and_lands() {
     tell(&mut task, "landing_done(landed)");
     tell(&mut task, "done(clean_up)");
     assert!(matches!(&task.status, Status::Ended { outcome: Outcome::Landed { on, .. }, .. } if on == "main"));
+}
+
+#[test]
+fn what_a_preparation_told_of_itself_is_over_with_it() {
+    let mut task = sample(brief());
+    let (attempt, turn) = (AttemptNo(1), TurnNo(1));
+    say(&mut task, Event::Progressed { attempt, turn, percent: None, text: "installing".to_owned() });
+    assert!(task.attempts[0].progress.is_some());
+    tell(&mut task, "workspace_ready");
+    assert!(task.attempts[0].progress.is_none());
 }
 
 #[test]
