@@ -1,6 +1,9 @@
 //! `config.toml` in the home: the bounds of this installation. Everything has a default; an unknown word is a fault.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use domain::{Fault, ports::sandbox};
 use serde::{Deserialize, Deserializer, de::Error};
@@ -40,6 +43,8 @@ pub struct Layers {
 pub struct Network {
     /// Hosts that may be found at private addresses: `host` or `*.host`.
     pub private: Vec<String>,
+    /// Files (PEM) of certificate authorities that are believed besides the machine's; relative ones are in the home.
+    pub authorities: Vec<PathBuf>,
 }
 
 /// Bounds of a sandbox whose environment names none.
@@ -176,6 +181,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::{Bound, Config, Processors, Size};
 
     #[test]
@@ -193,6 +200,7 @@ mod tests {
         let config = Config::parse(example).unwrap();
         assert_eq!(config.layers.budget, Some(Size(20 << 30)));
         assert_eq!(config.network.private, ["registry.corp", "*.build.corp"]);
+        assert_eq!(config.network.authorities, [Path::new("corp-ca.pem")]);
         assert_eq!((config.sandbox.memory, config.sandbox.disk), (Some(Size(8 << 30)), Some(Size(50_000_000_000))));
         assert_eq!((config.sandbox.cpus, config.sandbox.limits().processes), (Some(Processors(150)), Some(2000)));
     }

@@ -73,6 +73,7 @@ fn ports(home: &Path, config: &Config, checks_at_once: usize) -> Result<(Ports, 
     let workspaces = Workspaces::open(workspace::Options { home: home.to_owned(), rung, layers_bytes })?;
     let egress = Arc::new(Proxy::new(egress::Options {
         private: config.network.private.clone(),
+        authorities: config.network.authorities.iter().map(|file| home.join(file)).collect(),
         ..egress::Options::new(home.join("egress"))
     })?);
     let environments = Environments::new(environments::Options {

@@ -24,7 +24,7 @@ Examples:
   overnight secret rm NPM_TOKEN";
 
 pub(super) const ATTACH_EXAMPLES: &str = "\
-You share the sandbox of a running turn, or have that of a change that waits for review to yourself. What you changed is kept
+You share the sandbox of a running turn, or have that of a change that waits for review to yourself. What you changed is kept \
 when you leave: beside a turn the agent is told of it; on a waiting change it becomes the head, and the checks run.
 
 Examples:

@@ -45,7 +45,7 @@ fn ask(context: &Context, id: TaskId, accept: &[String]) -> Result<Exit, Fault> 
             Shown::Plan(_) => format!("`overnight show {id}` first: it has the plan"),
         }));
     }
-    terminal::print(&show::Page::evidence(&context.screen, &task));
+    terminal::print(&show::Page::evidence(context, &task));
     seen::remember(context.client.home(), id, &shown)?;
     let question = match &shown {
         Shown::Head(head) => format!("Land {} without having read it (`overnight diff {id}`)?", head.short()),

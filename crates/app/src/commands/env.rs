@@ -64,8 +64,10 @@ fn page(screen: &Screen, environment: &Environment) -> String {
     }
     if layers.is_empty() {
         text.push_str(match definition.source {
-            Source::Nothing => "  none, and none is needed: there is nothing to install\n",
-            Source::File(_) => "  none yet: the first task builds one, or `overnight env build` does now\n",
+            _ if definition.install.is_empty() => "  none, and none is needed: there is nothing to install\n",
+            Source::Nothing | Source::File(_) => {
+                "  none yet: the first task builds one, or `overnight env build` does now\n"
+            }
             Source::Detected(_) => {
                 "  none yet: `overnight env build` builds one, and tasks start with all of this installed\n"
             }
@@ -173,29 +175,66 @@ fn build(context: &Context, args: &Build) -> Result<Exit, Fault> {
     }
     let built: Built = read_json(body.as_bytes())?;
     if context.form == Form::Text {
-        terminal::print(&outcome(&context.screen, &built));
+        let definition = match built.refused.as_slice() {
+            [] => None,
+            _ => Some(context.client.get_json::<Environment>(&of_here(args.at.base.as_deref())?)?.definition),
+        };
+        terminal::print(&outcome(&context.screen, &built, definition.as_ref()));
     }
     Ok(came_to(&built.used))
 }
 
-fn outcome(screen: &Screen, built: &Built) -> String {
+fn outcome(screen: &Screen, built: &Built, definition: Option<&Definition>) -> String {
     let mut text = String::new();
     for path in &built.left_out {
         text.push_str(&format!("left as the base has it: {}\n", clean(path)));
     }
-    for refusal in &built.refused {
-        text.push_str(&refused(refusal, "install_network"));
-    }
+    text.push_str(&refused(&built.refused, List::Installing, definition));
     text.push_str(&used(screen, &built.used));
     text.push_str(&format!("built in {}\n", console::length(built.seconds)));
     text
 }
 
-/// A host that was not let through, and the line that would let it.
-pub fn refused(refusal: &Refusal, list: &str) -> String {
-    let mut text = format!("{}\n", clean(&blocked(refusal)));
-    if let Some(entry) = &refusal.entry {
-        text.push_str(&format!("  → in overnight.toml, [environment]: {list} = [{}]\n", clean(&format!("{entry:?}"))));
+/// Which allow-list of a definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    Installing,
+    Turns,
+    Checks,
+}
+
+/// The line that would allow these too, and keeps what the list allows already; `None` where no line would.
+pub fn allowing<'a>(definition: &Definition, list: List, entries: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let (table, name, known) = match list {
+        List::Installing => ("environment", "install_network", &definition.install_network),
+        List::Turns => ("environment", "network", &definition.network),
+        List::Checks => ("checks", "network", &definition.checks_network),
+    };
+    let mut all: Vec<&str> = known.iter().map(String::as_str).collect();
+    for entry in entries {
+        if !all.contains(&entry) {
+            all.push(entry);
+        }
+    }
+    if all.len() == known.len() {
+        return None;
+    }
+    let mut line = format!("→ in overnight.toml, [{table}]: {name} = {all:?}");
+    match &definition.source {
+        Source::File(path) if path != "overnight.toml" && list != List::Checks && !definition.install.is_empty() => {
+            line.push_str(&format!("\n  with install = {:?}, as it takes the place of {path}", definition.install));
+        }
+        Source::File(_) | Source::Detected(_) | Source::Nothing => {}
+    }
+    Some(line)
+}
+
+/// Hosts that were not let through, and the line that would let them.
+pub fn refused(refusals: &[Refusal], list: List, definition: Option<&Definition>) -> String {
+    let mut text: String = refusals.iter().map(|refusal| format!("{}\n", clean(&blocked(refusal)))).collect();
+    let entries = refusals.iter().filter_map(|refusal| refusal.entry.as_deref());
+    if let Some(line) = definition.and_then(|definition| allowing(definition, list, entries)) {
+        text.push_str(&format!("  {}\n", clean(&line).replace('\n', "\n  ")));
     }
     text
 }
@@ -236,7 +275,11 @@ fn log(context: &Context, id: Option<&str>) -> Result<Exit, Fault> {
         }
     };
     let text = context.client.body(context.client.get(&format!("blobs/{}", escape(&newest)))?)?;
-    terminal::print(&clean(&String::from_utf8_lossy(&text)));
+    let text = String::from_utf8_lossy(&text);
+    match context.form {
+        Form::Json => context.print_json(serde_json::json!({ "id": newest, "log": text }).to_string().as_bytes()),
+        Form::Text => terminal::print(&clean(&text)),
+    }
     Ok(Exit::Well)
 }
 

@@ -1,7 +1,7 @@
 //! Many tasks at a glance: `list` and `inbox`.
 
 use api::wire::{Inbox, Summary, Tasks};
-use domain::Fault;
+use domain::{Fault, summary::Wanted};
 
 use super::{Context, console, run, wait};
 use crate::{
@@ -90,7 +90,9 @@ fn inbox_text(screen: &Screen, inbox: &Inbox) -> String {
         }
         for need in &task.needs {
             let (lines, command) = console::wanted(task, need);
-            for line in lines.iter().flat_map(|text| text.lines()).take(6) {
+            // A plan and a question are read here; what went wrong is told at length by `show`.
+            let longest = if matches!(need.wanted, Wanted::Plan { .. } | Wanted::Answer { .. }) { 6 } else { 1 };
+            for line in lines.iter().flat_map(|text| text.lines().take(longest)).take(6) {
                 text.push_str(&format!("      {}\n", clean(&clean_line(line, screen.width.saturating_sub(6)))));
             }
             text.push_str(&format!("      {}\n", screen.paint(Paint::Dim, format!("→ {command}"))));

@@ -2,7 +2,7 @@
 
 use api::{
     telling,
-    wire::{self, Task},
+    wire::{self, Environment, Task, environment::Definition},
 };
 use domain::{
     Fault,
@@ -13,7 +13,11 @@ use domain::{
     summary::Wanted,
 };
 
-use super::{Context, console, env, wait};
+use super::{
+    Context, console,
+    env::{self, List},
+    wait,
+};
 use crate::{
     Exit,
     client::{of_task, read_json},
@@ -26,12 +30,25 @@ pub fn show(context: &Context, id: TaskId) -> Result<Exit, Fault> {
     let task: Task = read_json(&body)?;
     match context.form {
         Form::Json => context.print_json(&body),
-        Form::Text => terminal::print(&Page::of(&context.screen, &task)),
+        Form::Text => terminal::print(&Page::of(context, &task)),
     }
     if let Some(shown) = approvable(&task.summary) {
         seen::remember(context.client.home(), id, &shown)?;
     }
     Ok(Exit::Well)
+}
+
+/// What the task's base says, where the page is to name a line that would change it. A page is worth showing without it.
+fn definition(context: &Context, task: &Task) -> Option<Definition> {
+    let blocked = |attempt: &wire::Attempt| {
+        let runs = attempt.judgement.iter().flat_map(|judgement| &judgement.runs);
+        !attempt.refusals.is_empty() || runs.into_iter().any(|run| !run.blocked.is_empty())
+    };
+    if !task.attempts.iter().any(blocked) {
+        return None;
+    }
+    let environment: Environment = context.client.get_json(&of_task(task.summary.id, "environment")).ok()?;
+    Some(environment.definition)
 }
 
 /// What there is to approve, now that it was shown.
@@ -46,12 +63,13 @@ pub fn approvable(task: &wire::Summary) -> Option<Shown> {
 /// The text under way.
 pub struct Page<'a> {
     screen: &'a Screen,
+    definition: Option<Definition>,
     text: String,
 }
 
 impl<'a> Page<'a> {
-    pub fn of(screen: &'a Screen, task: &Task) -> String {
-        let mut page = Self { screen, text: wait::told(screen, &task.summary) };
+    pub fn of(context: &'a Context, task: &Task) -> String {
+        let mut page = Self::headed(context, task);
         page.brief(task);
         for attempt in &task.attempts {
             page.attempt(attempt, task.attempts.len());
@@ -61,8 +79,8 @@ impl<'a> Page<'a> {
     }
 
     /// What a person decides on: how it stands, and the checks of what would land.
-    pub fn evidence(screen: &'a Screen, task: &Task) -> String {
-        let mut page = Self { screen, text: wait::told(screen, &task.summary) };
+    pub fn evidence(context: &'a Context, task: &Task) -> String {
+        let mut page = Self::headed(context, task);
         let head = task.summary.head.as_ref();
         let shown =
             task.attempts.iter().find(|attempt| attempt.snapshot.as_ref().map(|snapshot| &snapshot.commit) == head);
@@ -70,6 +88,11 @@ impl<'a> Page<'a> {
             page.attempt(attempt, task.attempts.len());
         }
         page.text
+    }
+
+    fn headed(context: &'a Context, task: &Task) -> Self {
+        let screen = &context.screen;
+        Self { screen, definition: definition(context, task), text: wait::told(screen, &task.summary) }
     }
 
     fn heading(&mut self, title: &str) {
@@ -153,11 +176,8 @@ impl<'a> Page<'a> {
             self.field("outside", &judgement.outside_allowed.join("\n"));
             self.field("protected", &judgement.protected_touched.join("\n"));
         }
-        for refusal in &attempt.refusals {
-            self.text.push_str(
-                &env::refused(refusal, "network").lines().map(|line| format!("  {line}\n")).collect::<String>(),
-            );
-        }
+        let blocked = env::refused(&attempt.refusals, List::Turns, self.definition.as_ref());
+        self.text.push_str(&blocked.lines().map(|line| format!("  {line}\n")).collect::<String>());
         let risks: Vec<&str> = attempt.risks.iter().map(|risk| risk.word()).collect();
         self.field("risks", &risks.join(", "));
         if let Some(report) = &attempt.report {
@@ -177,10 +197,10 @@ impl<'a> Page<'a> {
         self.field("check", &format!("{mark} {line}"));
         let names = [("fixed", &run.fixed), ("new failure", &run.new_failures), ("missing", &run.missing)];
         if !run.blocked.is_empty() {
-            let entry = |host: &String| format!("{:?}", host.strip_suffix(":443").unwrap_or(host));
-            let hosts: Vec<String> = run.blocked.iter().map(entry).collect();
-            let line = format!("blocked: {}", run.blocked.join(", "));
-            self.field("", &format!("{line}\n→ in overnight.toml, [checks]: network = [{}]", hosts.join(", ")));
+            self.field("", &format!("blocked: {}", run.blocked.join(", ")));
+            let entries = run.blocked.iter().map(|host| host.strip_suffix(":443").unwrap_or(host));
+            let line = self.definition.as_ref().and_then(|definition| env::allowing(definition, List::Checks, entries));
+            self.field("", &line.unwrap_or_default());
         }
         for (what, names) in names {
             for name in names.iter().take(10) {

@@ -33,7 +33,7 @@ pub fn wait(context: &Context, task: TaskId) -> Result<Exit, Fault> {
     match context.form {
         Form::Json => context.print_json(&context.client.body(context.client.get(&of_task(task, ""))?)?),
         Form::Text if judged_badly => {
-            terminal::print(&show::Page::evidence(&context.screen, &context.client.get_json(&of_task(task, ""))?));
+            terminal::print(&show::Page::evidence(context, &context.client.get_json(&of_task(task, ""))?));
         }
         Form::Text => terminal::print(&told(&context.screen, &last)),
     }

@@ -82,16 +82,19 @@ fn a_host_that_is_not_allowed_is_named_with_the_line_to_add() {
     );
     let ran = place.on(&["env", "build"]);
     let said = ran.refused();
+    let (_, log) = said.split_once("`overnight env log ").unwrap();
+    assert!(place.on(&["env", "log", &log[..64]]).ok().contains("HTTP Error 403"), "{said}");
     assert!(said.contains("pypi.example") && said.contains("install_network = [\"pypi.example\"]"), "{said}");
 
-    place.write("overnight.toml", "[environment]\ninstall = []\n");
+    place.write("overnight.toml", "[environment]\ninstall = []\nnetwork = [\"crates\"]\n");
     place.commit("Install nothing");
+    assert!(place.on(&["env", "show"]).ok().contains("none is needed"));
     let get =
         "/usr/bin/python3 -c 'import urllib.request as u; u.urlopen(\"http://pypi.example\")'; echo x >> file.txt";
     let id = place.run_shell(get, &["--check", "true"]);
     let shown = place.on(&["show", &id]).ok();
     assert!(shown.contains("blocked: pypi.example by `"), "{shown}");
-    assert!(shown.contains("[environment]: network = [\"pypi.example\"]"), "{shown}");
+    assert!(shown.contains("[environment]: network = [\"crates\", \"pypi.example\"]"), "it keeps the list: {shown}");
     assert!(place.on(&["logs", &id]).ok().contains("blocked: pypi.example"));
 }
 
@@ -105,6 +108,15 @@ fn an_unhealthy_environment_is_told_wherever_its_task_is() {
     for told in [place.on(&["inbox"]).ok(), place.on(&["show", &id]).ok()] {
         assert!(told.contains("its environment is unhealthy"), "{told}");
     }
+}
+
+#[test]
+fn a_base_owes_nothing_to_the_checks_of_one_task() {
+    let place = place("[environment]\ninstall = \"true\"\n");
+    let id = place.run_shell("touch new.txt", &["--check", "test -e new.txt"]);
+    let task = place.show(&id);
+    assert_eq!((&task["verdict"], &task["environment"]["health"]["kind"]), (&"green".into(), &"unknown".into()));
+    assert!(task["progress"].is_null(), "that of the preparation is over: {task}");
 }
 
 #[test]
