@@ -51,8 +51,14 @@ impl Home {
     }
 
     pub fn used_layers(&self) -> Result<BTreeSet<(RepositoryId, LayerName)>, Fault> {
-        let named = self.places()?.into_iter().filter_map(|ready| Some((ready.repository?, ready.layers)));
-        Ok(named.flat_map(|(id, layers)| layers.into_iter().map(move |name| (id.clone(), name))).collect())
+        let mut used = BTreeSet::new();
+        for ready in self.places()? {
+            let Some(id) = ready.repository else { continue };
+            // One that was copied is in use too: what it put there is told from work by it.
+            let copied = ready.environment.map(LayerName::Environment);
+            used.extend(ready.layers.into_iter().chain(copied).map(|name| (id.clone(), name)));
+        }
+        Ok(used)
     }
 
     pub fn disk_use(&self) -> Result<DiskUse, Fault> {

@@ -9,12 +9,13 @@ use domain::Fault;
 
 use crate::{
     git::pieces,
+    given::Given,
     home::remove_tree,
     import::Import,
     layer::LayerName,
     path_of,
     place::{Place, Ready},
-    reading::{Bounds, Found, LayerOf, Lower, Reader, What},
+    reading::{Bounds, Found, Known, LayerOf, Lower, Reader, What},
     redaction::{Content, Redaction},
     stage::write_file,
     store::Store,
@@ -54,7 +55,9 @@ impl Layered<'_> {
         });
         let lower: Vec<Lower> = lower.collect();
         let bounds = Bounds::default();
-        let (upper, all) = Reader::new(Side::open(&self.place.upper())?, &lower, &base.submodules, bounds)?.read()?;
+        let given = Given::to(self.store, self.place, self.ready)?;
+        let known = Known { submodules: &base.submodules, given: &given };
+        let (upper, all) = Reader::new(Side::open(&self.place.upper())?, &lower, known, bounds)?.read()?;
         let (stage, index) = (self.place.root().join("stage"), self.place.root().join("index.stage"));
         let mut aside = Aside { stage, index, files: Vec::new() };
         aside.clear()?;

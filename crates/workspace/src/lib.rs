@@ -17,6 +17,7 @@ mod collect;
 mod environment;
 mod git;
 mod gitignore;
+mod given;
 mod hand_over;
 mod home;
 mod import;

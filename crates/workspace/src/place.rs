@@ -98,7 +98,8 @@ impl Place {
         self.root.join("index")
     }
 
-    fn ready_file(&self) -> PathBuf {
+    /// Written last of all when the place is made.
+    pub fn ready_file(&self) -> PathBuf {
         self.root.join("ready")
     }
 

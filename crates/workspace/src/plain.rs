@@ -1,4 +1,5 @@
-//! Capturing a workspace that is a plain directory: by an index of the host's own, which knows what is unchanged by its stat data.
+//! Capturing a workspace that is a plain directory: by an index of the host's own, which knows by its stat data what is as the base
+//! has it. What an earlier capture found is not in it: the base alone says what is tracked.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,49 +12,65 @@ use domain::{Fault, ids::CommitId};
 
 use crate::{
     git::{copy_index, io_fault, pieces},
+    given::Given,
     home::{make_dir, remove_tree},
     path_of,
-    place::Place,
+    place::{Place, Ready},
     redaction::Redaction,
     stage::{Stage, Staged},
     store::Store,
 };
 
-/// Which index a capture starts from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
-    Kept,
-    /// From the base's tree, with every file hashed.
-    Anew,
-}
-
 /// One reading of a workspace.
 pub(crate) struct Capture<'a> {
     pub store: &'a Store<'a>,
     pub place: &'a Place,
-    pub base: &'a CommitId,
+    pub ready: &'a Ready,
     pub redaction: &'a Redaction<'a>,
 }
 
-/// Git compares times in whole seconds: an index younger than this may not tell a file changed right after it was written.
+/// Git compares times in whole seconds: by an index younger than this it may not tell a file changed right after it was written.
 const INDEX_SETTLES: Duration = Duration::from_secs(2);
 
 impl Capture<'_> {
     /// The tree of all files of the workspace that are not ignored.
     pub fn tree(&self) -> Result<CommitId, Fault> {
         self.clear()?;
-        let tree = match self.write(Start::Kept) {
+        let tree = match self.settle().and_then(|()| self.write()) {
             Ok(tree) => tree,
             Err(fault) => {
-                tracing::debug!(%fault, place = %self.place.root().display(), "read again, from the base's index");
-                // The kept index is a cache: damaged, or naming objects that a crash kept from the disk, it is made anew. A
-                // fault of another cause comes again.
+                tracing::debug!(%fault, place = %self.place.root().display(), "read again, from a new index");
+                // The kept index is a cache: damaged, it is made anew. A fault of another cause comes again.
                 self.clear()?;
-                self.write(Start::Anew)?
+                self.store.git().index(&self.index()).args(["read-tree", self.ready.base.as_str()]).run()?;
+                self.keep()?;
+                self.write()?
             }
         };
         self.clear()?;
         Ok(tree)
+    }
+
+    /// Git looks closer at files as young as the index that knows them. Once the one that was laid out has settled, it looks at
+    /// them for the last time.
+    fn settle(&self) -> Result<(), Fault> {
+        let (kept, laid_out) = (self.place.index(), self.place.ready_file());
+        let time = |file: &Path| fs::metadata(file).and_then(|file| file.modified());
+        let (Ok(written), Ok(laid_out)) = (time(&kept), time(&laid_out)) else { return Ok(()) };
+        if written > laid_out || SystemTime::now().duration_since(written).unwrap_or_default() < INDEX_SETTLES {
+            return Ok(());
+        }
+        copy_index(&kept, &self.index())?;
+        self.keep()
+    }
+
+    /// Gives an index the stat data of the files that are as it says, and keeps it.
+    fn keep(&self) -> Result<(), Fault> {
+        let (index, kept) = (self.index(), self.place.index());
+        let call = self.store.git().work_tree(&self.place.tree()).index(&index);
+        // Quietly, it ends well whatever differs.
+        call.args(["update-index", "-q", "--refresh"]).run()?;
+        fs::rename(&index, &kept).map_err(|error| io_fault("write", &kept, &error))
     }
 
     fn stage(&self) -> PathBuf {
@@ -78,18 +95,9 @@ impl Capture<'_> {
         Ok(())
     }
 
-    fn write(&self, start: Start) -> Result<CommitId, Fault> {
-        let (index, kept) = (self.index(), self.place.index());
-        match start {
-            Start::Kept => {
-                copy_index(&kept, &index)?;
-            }
-            Start::Anew => {
-                self.store.git().index(&index).args(["read-tree", self.base.as_str()]).run()?;
-            }
-        }
-        let settled = is_settled(&kept);
-        let tree = self.place.tree();
+    fn write(&self) -> Result<CommitId, Fault> {
+        let (index, tree) = (self.index(), self.place.tree());
+        copy_index(&self.place.index(), &index)?;
         let done = self
             .store
             .git()
@@ -111,18 +119,14 @@ impl Capture<'_> {
                 .input(paths)
                 .run()?;
         }
-        let written = self.store.git().index(&index).args(["write-tree"]).object()?;
-        // An index that is kept before it settled would hide a change within the second in which the files were written.
-        if settled || start == Start::Anew {
-            fs::rename(&index, &kept).map_err(|error| io_fault("write", &kept, &error))?;
-        }
-        Ok(written)
+        self.store.git().index(&index).args(["write-tree"]).object()
     }
 
     /// Copies what was listed to the stage. Returns the paths to bring the index up to date with, `\0` after each.
     fn copy_out(&self, tree: &Path, listed: &[u8]) -> Result<Vec<u8>, Fault> {
         make_dir(&self.stage())?;
-        let mut stage = Stage::open(tree, &self.stage(), self.redaction)?;
+        let given = Given::to(self.store, self.place, self.ready)?;
+        let mut stage = Stage::open(tree, &self.stage(), self.redaction, &given)?;
         let mut paths: BTreeMap<PathBuf, Staged> = BTreeMap::new();
         for path in pieces(listed).map(path_of) {
             if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
@@ -132,7 +136,7 @@ impl Capture<'_> {
                 paths.insert(path, Staged::Absent);
             }
         }
-        let submodules = self.store.base(self.base).map(|base| base.about()).transpose()?;
+        let submodules = self.store.base(&self.ready.base).map(|base| base.about()).transpose()?;
         for submodule in submodules.iter().flat_map(|about| &about.submodules) {
             // Files where a submodule would be are kept in its stead.
             paths.extend(self.not_ignored(&stage, submodule)?.into_iter().map(|path| (path, Staged::Absent)));
@@ -176,9 +180,4 @@ impl Capture<'_> {
         }
         Ok(found)
     }
-}
-
-fn is_settled(index: &Path) -> bool {
-    let written = fs::metadata(index).and_then(|file| file.modified());
-    written.is_ok_and(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age >= INDEX_SETTLES))
 }

@@ -189,9 +189,11 @@ impl Store<'_> {
         make_dot_git(&tree, wanted.base, wanted.head, Index::Whole)?;
         let index = tree.join(".git/index");
         copy_index(&place.index(), &index)?;
-        if head != commit {
-            // Entries of the head, with the stat data of files that are the same in both.
-            self.git().work_tree(&tree).index(&index).args(["read-tree", "-m", head.as_str()]).run()?;
+        // Entries of another commit, with the stat data of files that are the same in both.
+        for (index, other) in [(&index, head), (&place.index(), &wanted.base.commit)] {
+            if other != commit {
+                self.git().work_tree(&tree).index(index).args(["read-tree", "-m", other.as_str()]).run()?;
+            }
         }
         if *head != wanted.base.commit {
             self.lend(head, wanted.base, &tree.join(".git/objects"))?;

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::{
     gitignore::{Patterns, Said},
+    given::Given,
     names::is_kept,
     upper::{Kind, Open, Side},
 };
@@ -47,6 +48,14 @@ impl Default for Bounds {
 pub(crate) struct Lower {
     pub tree: PathBuf,
     pub of: LayerOf,
+}
+
+/// What is known of a workspace besides what its directories hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<'a> {
+    /// Paths at which the base has a commit of another repository.
+    pub submodules: &'a [PathBuf],
+    pub given: &'a Given,
 }
 
 /// Whether what a layer holds is tracked.
@@ -122,6 +131,7 @@ pub(crate) struct Reader<'a> {
     lower: Vec<(Side, LayerOf)>,
     /// Paths at which the base has a commit of another repository: empty directories in its layer.
     submodules: HashSet<&'a [u8]>,
+    given: &'a Given,
     entries_left: usize,
     bounds: Bounds,
     found: Vec<Found>,
@@ -129,12 +139,13 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(upper: Side, lower: &[Lower], submodules: &'a [PathBuf], bounds: Bounds) -> Result<Self, Fault> {
+    pub fn new(upper: Side, lower: &[Lower], known: Known<'a>, bounds: Bounds) -> Result<Self, Fault> {
         let sides = lower.iter().map(|lower| Ok((Side::open(&lower.tree)?, lower.of)));
         Ok(Self {
             upper,
             lower: sides.collect::<Result<_, Fault>>()?,
-            submodules: submodules.iter().map(|path| path.as_os_str().as_bytes()).collect(),
+            submodules: known.submodules.iter().map(|path| path.as_os_str().as_bytes()).collect(),
+            given: known.given,
             entries_left: bounds.entries,
             bounds,
             found: Vec::new(),
@@ -203,11 +214,12 @@ impl<'a> Reader<'a> {
             Kind::File | Kind::Link => {
                 let what = if kind == Kind::File { What::File } else { What::Link };
                 let ignored = here.ignored || rules.is_ignored(&path, false)?;
-                let base = if ignored { under.base(self, &name)?.there } else { Kind::File };
+                let tells = ignored || !self.given.is_empty();
+                let base = if tells { under.base(self, &name)?.there } else { Kind::File };
                 match base {
-                    Kind::Nothing => {}
+                    Kind::Nothing if ignored || self.is_given(&path, what)? => {}
                     // It has taken the place of a directory, and so is not tracked itself.
-                    Kind::Directory if !self.submodules.contains(path.as_slice()) => {
+                    Kind::Directory if ignored && !self.submodules.contains(path.as_slice()) => {
                         self.found.push(found(What::Gone));
                     }
                     _ => self.found.push(found(what)),
@@ -233,6 +245,15 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a file or link is as the environment has it.
+    fn is_given(&self, path: &[u8], what: What) -> Result<bool, Fault> {
+        match what {
+            What::Gone => Ok(false),
+            What::File => self.upper.file(path)?.map_or(Ok(false), |file| self.given.has_file(path, &file)),
+            What::Link => self.upper.link(path)?.map_or(Ok(false), |target| self.given.has_link(path, &target)),
+        }
     }
 
     /// The rules of a directory's own files, before those of its parents.

@@ -69,7 +69,7 @@ fn take(
     request: &SnapshotRequest,
 ) -> Result<Imported, Fault> {
     if !ready.is_layered() {
-        let tree = Capture { store, place, base: &ready.base, redaction }.tree()?;
+        let tree = Capture { store, place, ready, redaction }.tree()?;
         let new = NewCommit {
             tree: &tree,
             parents: &[&request.base],
@@ -95,7 +95,7 @@ fn take(
 fn tree_now(store: &Store<'_>, place: &Place, ready: &Ready) -> Result<CommitId, Fault> {
     let redaction = &Redaction::again(place.root());
     if !ready.is_layered() {
-        return Capture { store, place, base: &ready.base, redaction }.tree();
+        return Capture { store, place, ready, redaction }.tree();
     }
     let planned = Planned { base: &ready.base, message: "", at: jiff::Timestamp::UNIX_EPOCH };
     let mut import = Import::start(store, &planned)?;

@@ -25,6 +25,7 @@ use rustix::{
 
 use crate::{
     git::io_fault,
+    given::Given,
     redaction::{Content, Redaction},
     upper::is_gone,
 };
@@ -37,24 +38,35 @@ pub(crate) struct Stage<'a> {
     tree: PathBuf,
     to: PathBuf,
     redaction: &'a Redaction<'a>,
+    given: &'a Given,
     root: OwnedFd,
     /// The directory looked at last: paths come sorted, so mostly it is the next one's too.
-    parent: Option<(PathBuf, OwnedFd)>,
+    parent: Option<Parent>,
+}
+
+#[derive(Debug)]
+struct Parent {
+    path: PathBuf,
+    fd: OwnedFd,
+    /// Whether it, or one on the way to it, may be another one than was laid out.
+    touched: bool,
 }
 
 /// What became of one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Staged {
     Copied,
+    /// As the environment has it.
+    Given,
     /// Gone, or nothing that git keeps (directory, socket, device, pipe).
     Absent,
 }
 
 impl<'a> Stage<'a> {
-    pub fn open(tree: &Path, to: &Path, redaction: &'a Redaction<'a>) -> Result<Self, Fault> {
+    pub fn open(tree: &Path, to: &Path, redaction: &'a Redaction<'a>, given: &'a Given) -> Result<Self, Fault> {
         let root = openat(rustix::fs::CWD, tree, DIRECTORY, Mode::empty())
             .map_err(|errno| io_fault("open", tree, &errno.into()))?;
-        Ok(Self { tree: tree.to_owned(), to: to.to_owned(), redaction, root, parent: None })
+        Ok(Self { tree: tree.to_owned(), to: to.to_owned(), redaction, given, root, parent: None })
     }
 
     /// Copies one file or symlink.
@@ -63,20 +75,27 @@ impl<'a> Stage<'a> {
         let (Some(name), Some(parent)) = (path.file_name().map(OsStr::to_owned), path.parent()) else {
             return Ok(Staged::Absent);
         };
-        if self.parent.as_ref().is_none_or(|(open, _)| open != parent) {
+        if self.parent.as_ref().is_none_or(|open| open.path != parent) {
             match self.directory(parent) {
-                Ok(fd) => self.parent = Some((parent.to_owned(), fd)),
+                Ok((fd, touched)) => self.parent = Some(Parent { path: parent.to_owned(), fd, touched }),
                 Err(error) if is_gone(error) => return Ok(Staged::Absent),
                 Err(error) => return Err(fault("open", error.into())),
             }
         }
-        let Some((_, directory)) = &self.parent else { return Ok(Staged::Absent) };
-        let kind = match statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+        let Some(Parent { fd: directory, touched, .. }) = &self.parent else { return Ok(Staged::Absent) };
+        let stat = match statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
             Err(error) if is_gone(error) => return Ok(Staged::Absent),
             Err(error) => return Err(fault("look at", error.into())),
         };
-        match kind {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile
+                if !touched
+                    && !self.given.is_touched(&stat)
+                    && self.given.has_copy(path.as_os_str().as_bytes(), &stat)? =>
+            {
+                Ok(Staged::Given)
+            }
             FileType::RegularFile => self.copy_file(directory, &name, path),
             FileType::Symlink => self.copy_symlink(directory, &name, path),
             _ => Ok(Staged::Absent),
@@ -90,7 +109,7 @@ impl<'a> Stage<'a> {
         while let Some(path) = open.pop() {
             let fault = |errno: Errno| io_fault("read", &self.tree.join(&path), &errno.into());
             let directory = match self.directory(&path) {
-                Ok(fd) => fd,
+                Ok((fd, _)) => fd,
                 Err(error) if is_gone(error) => continue,
                 Err(error) => return Err(fault(error)),
             };
@@ -112,14 +131,16 @@ impl<'a> Stage<'a> {
         Ok(found)
     }
 
-    /// Opens a directory below the root, one name at a time.
-    fn directory(&self, path: &Path) -> Result<OwnedFd, Errno> {
+    /// Opens a directory below the root, one name at a time; and whether one of them may have been put in the place of another.
+    fn directory(&self, path: &Path) -> Result<(OwnedFd, bool), Errno> {
         let mut fd = openat(&self.root, ".", DIRECTORY, Mode::empty())?;
+        let mut touched = false;
         for component in path.components() {
             let Component::Normal(name) = component else { return Err(Errno::NOENT) };
             fd = openat(&fd, name, DIRECTORY, Mode::empty())?;
+            touched = touched || !self.given.is_empty() && self.given.is_touched(&fstat(&fd)?);
         }
-        Ok(fd)
+        Ok((fd, touched))
     }
 
     fn copy_file(&self, directory: &OwnedFd, name: &OsStr, path: &Path) -> Result<Staged, Fault> {
@@ -135,13 +156,20 @@ impl<'a> Stage<'a> {
         if FileType::from_raw_mode(fstat(&fd).map_err(fault)?.st_mode) != FileType::RegularFile {
             return Ok(Staged::Absent);
         }
-        let (is_program, content) = self.redaction.read(File::from(fd), path.as_os_str().as_bytes())?;
+        let (file, name) = (File::from(fd), path.as_os_str().as_bytes());
+        if self.given.has_file(name, &file)? {
+            return Ok(Staged::Given);
+        }
+        let (is_program, content) = self.redaction.read(file, name)?;
         write_file(&self.to.join(path), is_program, content)?;
         Ok(Staged::Copied)
     }
 
     fn copy_symlink(&self, directory: &OwnedFd, name: &OsStr, path: &Path) -> Result<Staged, Fault> {
         let target = match readlinkat(directory, name, Vec::new()) {
+            Ok(target) if self.given.has_link(path.as_os_str().as_bytes(), target.as_bytes())? => {
+                return Ok(Staged::Given);
+            }
             Ok(target) => self.redaction.pass(target.into_bytes())?,
             Err(errno) if is_gone(errno) => return Ok(Staged::Absent),
             Err(errno) => return Err(io_fault("read", &self.tree.join(path), &errno.into())),

@@ -6,14 +6,17 @@
 use std::{
     ffi::{CStr, OsStr},
     fs::File,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
 };
 
 use domain::Fault;
 use rustix::{
     fs::{
-        AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fgetxattr, fstat, openat, openat2, readlinkat, statat,
+        AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, chmodat, fgetxattr, fstat, openat, openat2, readlinkat, statat,
     },
     io::Errno,
 };
@@ -76,7 +79,7 @@ impl Side {
     /// A directory by its path from the root (empty: the root itself). `None`: there is none.
     pub fn directory(&self, path: &[u8]) -> Result<Option<Open>, Fault> {
         let name = if path.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(path) };
-        let fd = match openat2(&self.root, name, DIRECTORY, Mode::empty(), BENEATH) {
+        let fd = match self.unlocked(path, || openat2(&self.root, name, DIRECTORY, Mode::empty(), BENEATH)) {
             Ok(fd) => fd,
             Err(errno) if is_gone(errno) => return Ok(None),
             Err(errno) => return Err(self.fault("open", path, errno)),
@@ -124,7 +127,7 @@ impl Side {
 
     /// A regular file by its path from the root. `None`: there is none.
     pub fn file(&self, path: &[u8]) -> Result<Option<File>, Fault> {
-        match openat2(&self.root, OsStr::from_bytes(path), FILE, Mode::empty(), BENEATH) {
+        match self.unlocked(path, || openat2(&self.root, OsStr::from_bytes(path), FILE, Mode::empty(), BENEATH)) {
             Ok(fd) => only_regular(fd).map_err(|errno| self.fault("look at", path, errno)),
             Err(errno) if is_gone(errno) => Ok(None),
             Err(errno) => Err(self.fault("open", path, errno)),
@@ -141,6 +144,41 @@ impl Side {
             Err(errno) if is_gone(errno) => Ok(None),
             Err(errno) => Err(self.fault("read", path, errno)),
         }
+    }
+
+    /// Opens something. What was locked away from its owner, who is the one that reads here too, is unlocked first: it is work like
+    /// any other, and git does not keep who may read it.
+    fn unlocked(&self, path: &[u8], open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+        match open() {
+            Err(Errno::ACCESS) => {
+                let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+                let mut here = Vec::new();
+                for name in std::iter::once(&b"."[..]).chain(names) {
+                    here.extend_from_slice(name);
+                    self.unlock(&here)?;
+                    here.push(b'/');
+                }
+                open()
+            }
+            opened => opened,
+        }
+    }
+
+    fn unlock(&self, path: &[u8]) -> Result<(), Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = openat2(&self.root, OsStr::from_bytes(path), flags, Mode::empty(), BENEATH)?;
+        let stat = fstat(&found)?;
+        let needed = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Mode::RWXU,
+            FileType::RegularFile => Mode::RUSR,
+            _ => return Ok(()),
+        };
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        if mode.contains(needed) {
+            return Ok(());
+        }
+        // By the descriptor: the name may be another's by now.
+        chmodat(CWD, format!("/proc/self/fd/{}", found.as_raw_fd()), mode | needed, AtFlags::empty())
     }
 
     pub fn fault(&self, tried: &str, path: &[u8], errno: Errno) -> Fault {

@@ -1,19 +1,26 @@
-//! Snapshots of layered workspaces: whatever is done in one, they are what a plain workspace would have given.
+//! Snapshots: whatever is done in a workspace, they are the same on every rung.
 
 use std::{fs, os::unix::net::UnixListener, path::PathBuf, sync::Arc};
 
 use domain::{
     FaultClass,
+    environment::EnvironmentId,
     ids::{AttemptKey, AttemptNo, CommitId, TaskId, TurnNo},
     ports::{
         sandbox::{Confinement, Tree},
-        workspace::{Origin, PrepareRequest, Prepared, SnapshotRequest, Surroundings, Workspaces as _},
+        workspace::{
+            Origin, PrepareRequest, Prepared, RaiseRequest, ResolveRequest, Snapshot, SnapshotRequest, Surroundings,
+            Workspaces as _,
+        },
     },
     redact::Redactor,
 };
-use workspace::Rung;
+use workspace::{Options, Rung, Workspaces};
 
-use crate::ground::{Ground, at, git, inside, sh, surroundings, write};
+use crate::{
+    ground::{Ground, at, git, inside, sh, surroundings, write},
+    layers::{LISTING, assert_same},
+};
 
 fn upper(prepared: &Prepared) -> PathBuf {
     match &prepared.root {
@@ -125,9 +132,60 @@ impl Dice {
     }
 }
 
+/// The rungs that the file system of a ground has, each with a home of its own.
+fn ladder(ground: &Ground) -> Vec<(Rung, Arc<Workspaces>)> {
+    let mut rungs = vec![(Rung::Overlay, Arc::clone(&ground.rooms))];
+    let mut plain = vec![Rung::Copy];
+    if Rung::probe_copy(ground.dir.path()) == Rung::Reflink {
+        plain.push(Rung::Reflink);
+    }
+    for rung in plain {
+        let home = ground.dir.path().join(format!("{rung:?}"));
+        rungs.push((rung, Workspaces::open(Options { home, rung, layers_bytes: None }).unwrap()));
+    }
+    rungs
+}
+
+/// What is done on one rung: a workspace over an environment, and the snapshots of it.
+struct Done {
+    environment: String,
+    snapshots: Vec<Snapshot>,
+}
+
+async fn work(rooms: &Workspaces, origin: &Origin, installed: &str, turns: &[String]) -> Done {
+    let id = EnvironmentId::parse(&"e".repeat(16)).unwrap();
+    let (repository, confinement) = (origin.repository.clone(), Confinement::Confined);
+    let base = origin.base.clone();
+    let raise = RaiseRequest { repository, base, id: id.clone(), over: None, confinement };
+    let raised = rooms.raise(raise).await.unwrap();
+    inside(&raised, installed);
+    rooms.freeze(origin.repository.clone(), id.clone(), String::new()).await.unwrap();
+    let prepare = |commit: &CommitId| PrepareRequest {
+        repository: origin.repository.clone(),
+        key: key(1),
+        commit: commit.clone(),
+        surroundings: surroundings(Some(&id)),
+    };
+    let made = rooms.prepare(prepare(&origin.base)).await.unwrap();
+    let environment = inside(&made, LISTING);
+    let mut snapshots = vec![rooms.snapshot(request(origin, 1, 0)).await.unwrap()];
+    for (number, script) in (1..).zip(turns) {
+        inside(&made, script);
+        snapshots.push(rooms.snapshot(request(origin, 1, number)).await.unwrap());
+    }
+    // A workspace that is rebuilt of the last holds the same, and is known to.
+    let last = snapshots.last().unwrap().commit.clone();
+    rooms.release(origin.repository.clone(), key(1), Some(last.clone())).await.unwrap();
+    let again = rooms.prepare(prepare(&last)).await.unwrap();
+    inside(&again, "git fsck --full 2>&1");
+    snapshots.push(rooms.snapshot(request(origin, 1, 99)).await.unwrap());
+    assert_eq!(snapshots.last(), snapshots.iter().nth_back(1));
+    Done { environment, snapshots }
+}
+
 #[tokio::test]
-async fn whatever_is_done_both_rungs_give_the_same_commit() {
-    for round in 1..=12 {
+async fn whatever_is_done_every_rung_gives_the_same_commits() {
+    for round in 1..=6 {
         let mut dice = Dice(round * 0x1234_5678_9abc);
         let ground = Ground::on(Rung::Overlay);
         sh(&ground.repo, &dice.script(25));
@@ -136,34 +194,29 @@ async fn whatever_is_done_both_rungs_give_the_same_commit() {
             &ground.repo,
             "find . -mindepth 2 '(' -iname .git -o -name git~1 ')' -prune -exec rm -rf {} +; rm -rf .GIT git~1; git add -A -f .; git commit -q -m base --allow-empty",
         );
-        let origin = ground.resolve().await;
-        let layered = prepare(&ground, 1, &origin, Confinement::Confined).await;
-        let plain = prepare(&ground, 2, &origin, Confinement::Unconfined).await;
-        let Tree::Directory(root) = &plain.root else { panic!("{plain:?}") };
-        let script = dice.script(30);
-        inside(&layered, &script);
-        sh(root, &script);
-        let expected = ground.rooms.snapshot(request(&origin, 2, 1)).await.unwrap();
-        let taken = ground.rooms.snapshot(request(&origin, 1, 1)).await.unwrap();
-        assert_eq!(
-            listing(&ground, &origin, &taken.commit),
-            listing(&ground, &origin, &expected.commit),
-            "round {round}:\n{script}"
-        );
-        assert_eq!(taken, expected, "round {round}");
-        // A workspace that is rebuilt of it holds the same, and is known to.
-        for task in [1, 2] {
-            ground.rooms.release(origin.repository.clone(), key(task), Some(taken.commit.clone())).await.unwrap();
+        let installed = if round % 3 == 0 { "true".to_owned() } else { dice.script(25) };
+        let turns = [dice.script(30), dice.script(10), dice.script(10)];
+        let mut expected: Option<Done> = None;
+        for (rung, rooms) in ladder(&ground) {
+            let about = format!("{rung:?}, round {round}:\n{installed}\nthen {}", turns.join("\nthen "));
+            let directory = ground.repo.clone();
+            let origin = rooms.resolve(ResolveRequest { directory, ..ResolveRequest::default() }).await.unwrap();
+            let done = work(&rooms, &origin, &installed, &turns).await;
+            assert!(done.snapshots[0].empty, "{about}");
+            let Some(expected) = &expected else {
+                expected = Some(done);
+                continue;
+            };
+            assert_same(&done.environment, &expected.environment);
+            let home = if rung == Rung::Overlay { ground.home() } else { ground.dir.path().join(format!("{rung:?}")) };
+            let store = home.join("repositories").join(&origin.repository.id.0).join("private.git");
+            for (turn, (ours, theirs)) in done.snapshots.iter().zip(&expected.snapshots).enumerate() {
+                let theirs_listed = listing(&ground, &origin, &theirs.commit);
+                let listed = git(&store, &["ls-tree", "-r", "-t", ours.commit.as_str()]);
+                assert_eq!(listed, theirs_listed, "turn {turn} on {about}");
+                assert_eq!(ours, theirs, "turn {turn} on {about}");
+            }
         }
-        let request_again = PrepareRequest {
-            repository: origin.repository.clone(),
-            key: key(1),
-            commit: taken.commit.clone(),
-            surroundings: surroundings(None),
-        };
-        let again = ground.rooms.prepare(request_again).await.unwrap();
-        assert_eq!(ground.rooms.snapshot(request(&origin, 1, 2)).await.unwrap(), taken, "round {round}, laid");
-        inside(&again, "git fsck --full 2>&1");
     }
 }
 

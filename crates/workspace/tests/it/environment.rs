@@ -96,12 +96,10 @@ async fn what_is_installed_lies_under_workspaces_and_checks_on_every_rung() {
         assert!(snapshot.empty, "{:?}", snapshot.stat);
 
         let gone = ground.rooms.remove_environment(origin.repository.clone(), id.clone()).await;
-        if rung == Rung::Overlay {
-            assert_eq!(gone.unwrap_err().class, FaultClass::Conflict);
-            ground.rooms.release(origin.repository.clone(), KEY, Some(snapshot.commit)).await.unwrap();
-            ground.rooms.discard_checkout("c".to_owned()).await;
-            ground.rooms.remove_environment(origin.repository.clone(), id.clone()).await.unwrap();
-        }
+        assert_eq!(gone.unwrap_err().class, FaultClass::Conflict);
+        ground.rooms.release(origin.repository.clone(), KEY, Some(snapshot.commit)).await.unwrap();
+        ground.rooms.discard_checkout("c".to_owned()).await;
+        ground.rooms.remove_environment(origin.repository.clone(), id.clone()).await.unwrap();
         assert!(ground.rooms.environments(origin.repository.clone()).await.unwrap().is_empty());
         assert!(!serves(&ground, &origin, &id).await);
     }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::Arc,
 };
 
@@ -25,6 +25,9 @@ use workspace::{Options, Rung, Workspaces};
 
 pub const TASK: TaskId = TaskId(12);
 pub const KEY: AttemptKey = AttemptKey { task: TASK, attempt: AttemptNo(1) };
+
+/// No script of a test takes a hundredth of it.
+const DEADLINE_SECONDS: &str = "120";
 
 pub struct Ground {
     pub dir: TempDir,
@@ -56,9 +59,11 @@ pub fn surroundings(environment: Option<&EnvironmentId>) -> Surroundings {
 }
 
 impl Ground {
-    /// As [`Self::on`], on plain copies.
+    /// As [`Self::on`], on plain copies; they share their blocks where the file system can do that.
     pub fn new() -> Self {
-        Self::on(Rung::Copy)
+        let dir = TempDir::new().unwrap();
+        let rung = Rung::probe_copy(dir.path());
+        Self::within(dir, rung)
     }
 
     /// A repository on branch `main` with one commit: `a.txt`, `src/lib.rs`, `run.sh` (executable) and a link.
@@ -195,8 +200,21 @@ impl Ground {
 
 /// What a shell script prints in a directory.
 pub fn sh(dir: &Path, script: &str) -> String {
-    let output = Command::new("sh").current_dir(dir).args(["-euc", script]).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    let mut shell = bounded("sh");
+    shell.current_dir(dir).args(["-euc", script]);
+    printed(shell, script)
+}
+
+/// A program that is ended, with all that it started, when it hangs.
+fn bounded(program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", DEADLINE_SECONDS, program]).stdin(Stdio::null());
+    command
+}
+
+fn printed(mut command: Command, script: &str) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}: {script}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
@@ -224,17 +242,15 @@ pub fn inside(place: &Prepared, script: &str) -> String {
     for readable in &place.readable {
         mounts += &format!("mount --bind {0} {0}; mount -o remount,bind,ro {0}\n", readable.display());
     }
-    let output = Command::new("unshare")
+    let mut shell = bounded("unshare");
+    shell
         .args(["--user", "--map-current-user", "--keep-caps", "--mount", "--propagation=private", "sh", "-c"])
         .arg(format!("{mounts}cd {}\n{script}", root.display()))
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("HOME", &home)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        .env("GIT_CONFIG_NOSYSTEM", "1");
+    printed(shell, script)
 }
 
 pub fn at() -> jiff::Timestamp {
