@@ -56,6 +56,7 @@ fn text(context: &Context, doctor: &Doctor) -> String {
             text.push_str(&row((Paint::Dim, "  "), "", &format!("→ {hint}")));
         }
     }
+    let mut last = "";
     for wall in &doctor.walls.walls {
         // A wall that this version does not build anywhere is no defect of the machine.
         let mark = match (wall.stands, doctor.walls.confined) {
@@ -63,7 +64,10 @@ fn text(context: &Context, doctor: &Doctor) -> String {
             (false, true) => lacking,
             (false, false) => broken,
         };
-        text.push_str(&row(mark, &format!("wall: {}", wall.name), &wall.note));
+        // One cause fells many walls: it is told once.
+        let note = if wall.note == last { "as above" } else { &wall.note };
+        text.push_str(&row(mark, &format!("wall: {}", wall.name), note));
+        last = &wall.note;
     }
     if let Some(layers) = &doctor.layers {
         let held = format!(
