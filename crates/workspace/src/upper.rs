@@ -16,7 +16,8 @@ use std::{
 use domain::Fault;
 use rustix::{
     fs::{
-        AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, chmodat, fgetxattr, fstat, openat, openat2, readlinkat, statat,
+        Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, accessat, chmodat, fgetxattr, fstat, openat,
+        openat2, readlinkat, statat,
     },
     io::Errno,
 };
@@ -79,7 +80,10 @@ impl Side {
     /// A directory by its path from the root (empty: the root itself). `None`: there is none.
     pub fn directory(&self, path: &[u8]) -> Result<Option<Open>, Fault> {
         let name = if path.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(path) };
-        let fd = match self.unlocked(path, || openat2(&self.root, name, DIRECTORY, Mode::empty(), BENEATH)) {
+        // What is in it is asked for by its descriptor.
+        let enter = |fd: OwnedFd| accessat(&fd, c".", Access::EXEC_OK, AtFlags::empty()).map(|()| fd);
+        let open = || openat2(&self.root, name, DIRECTORY, Mode::empty(), BENEATH).and_then(enter);
+        let fd = match self.unlocked(path, open) {
             Ok(fd) => fd,
             Err(errno) if is_gone(errno) => return Ok(None),
             Err(errno) => return Err(self.fault("open", path, errno)),

@@ -18,7 +18,7 @@ use domain::{
 use workspace::{Options, Rung, Workspaces};
 
 use crate::{
-    ground::{Ground, at, git, inside, sh, surroundings, write},
+    ground::{Ground, KEY, at, git, inside, sh, surroundings, write},
     layers::{LISTING, assert_same},
 };
 
@@ -286,4 +286,33 @@ async fn a_secret_does_not_get_into_a_commit_and_does_not_hold_a_release_up() {
         fs::remove_file(root.join("more.txt")).unwrap();
         release().await.unwrap();
     }
+}
+
+/// As root nothing is locked: it is tried as another user then.
+#[tokio::test]
+async fn what_is_locked_from_its_owner_is_work_too() {
+    if rustix::process::geteuid().is_root() {
+        let place = tempfile::TempDir::new().unwrap();
+        let (copy, name) = (place.path().join("it"), "changes::what_is_locked_from_its_owner_is_work_too");
+        std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let mut again = std::process::Command::new("setpriv");
+        again.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy).args(["--exact", name]);
+        let told =
+            again.current_dir(place.path()).env("TMPDIR", place.path()).env("HOME", place.path()).output().unwrap();
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stdout));
+        return;
+    }
+    let ground = Ground::on(Rung::Overlay);
+    let origin = ground.resolve().await;
+    let made = ground.prepare_as(KEY, &origin, None).await;
+    inside(
+        &made,
+        "mkdir -p a/b/c d; echo 1 > a/b/c/f; echo 2 > d/g; echo 3 > h; chmod 000 a/b/c/f h; chmod 200 a/b/c a/b; chmod 600 d",
+    );
+    let head = ground.snapshot(&origin, 1).await.commit;
+    for (path, content) in [("a/b/c/f", "1"), ("d/g", "2"), ("h", "3")] {
+        assert_eq!(ground.show(&origin, &head, path), content);
+    }
+    ground.rooms.release(origin.repository.clone(), KEY, Some(head)).await.unwrap();
 }
