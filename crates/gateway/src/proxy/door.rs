@@ -9,6 +9,10 @@ use tokio::task::JoinSet;
 
 use super::{Entrance, server};
 
+/// Connections of one listener. Each takes a descriptor of the daemon, and may hold a whole request: what runs in a sandbox is not to
+/// use up either.
+const CONNECTIONS: usize = 64;
+
 /// Serves listeners that were made inside of a sandbox, until it is closed or dropped.
 pub(super) struct Door {
     entrance: Arc<Entrance>,
@@ -34,7 +38,7 @@ impl domain::ports::sandbox::Door for Door {
             &mut *self.serving.lock().unwrap_or_else(PoisonError::into_inner),
         ) {
             (Ok(listener), Some(serving)) => {
-                serving.spawn(server::accept(listener, Arc::clone(&self.entrance)));
+                serving.spawn(server::accept(listener, Arc::clone(&self.entrance), CONNECTIONS));
             }
             (Ok(_), None) => {}
             // Its agent finds nobody at the door, and says so.

@@ -123,7 +123,7 @@ impl Proxy {
             usage_asked: AtomicU64::new(0),
         });
         let entrance = Entrance { desk: Arc::clone(&desk), only: None };
-        let accepting = tokio::spawn(server::accept(listener, Arc::new(entrance))).abort_handle();
+        let accepting = tokio::spawn(server::accept(listener, Arc::new(entrance), usize::MAX)).abort_handle();
         Ok(Self { desk, address, accepting })
     }
 

@@ -32,12 +32,12 @@ const REQUEST_BYTES: usize = 64 << 20;
 
 type Response = hyper::Response<UnsyncBoxBody<Bytes, io::Error>>;
 
-/// Takes connections until it is aborted or its listener is shut, and they end with it.
-pub(super) async fn accept(listener: TcpListener, entrance: Arc<Entrance>) {
+/// Takes connections until it is aborted or its listener is shut, and they end with it. No more than `most` at a time; others wait.
+pub(super) async fn accept(listener: TcpListener, entrance: Arc<Entrance>, most: usize) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if connections.len() < most => accepted,
             Some(_) = connections.join_next() => continue,
         };
         let connection = match accepted {

@@ -1,5 +1,7 @@
 //! Agents with clients of their own: plain HTTP through the proxy.
 
+use std::io::ErrorKind;
+
 use domain::{
     budget::{Budget, MicroUsd, Usage},
     ports::{
@@ -10,6 +12,10 @@ use domain::{
 use gateway::{Dialect, Rewrites, scripted::End};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::stage::{DIALECTS, Stage, real_key};
 
@@ -165,6 +171,41 @@ async fn a_door_serves_its_own_attempt_only_and_closes_with_the_guard() {
             tokio::task::yield_now().await;
         }
     }
+}
+
+#[tokio::test]
+async fn connections_of_a_door_are_bounded_and_those_that_wait_are_taken_later() {
+    const MOST: usize = 64;
+    let stage = Stage::of(json!([])).await;
+    let endpoint = stage.endpoint(Dialect::Anthropic).await;
+    let (_, listener) = serve(&*endpoint.door);
+    let address = listener.local_addr().unwrap();
+    let ask = async |socket: &mut TcpStream| {
+        socket.write_all(b"GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    };
+    // An error, to its last byte.
+    let answered = async |socket: &mut TcpStream| {
+        let mut answer = Vec::new();
+        while !answer.ends_with(br#""type":"error"}"#) {
+            answer.push(socket.read_u8().await.unwrap());
+        }
+    };
+    let mut held = Vec::new();
+    for _ in 0..MOST {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        ask(&mut socket).await;
+        answered(&mut socket).await;
+        held.push(socket);
+    }
+    let mut other = TcpStream::connect(address).await.unwrap();
+    ask(&mut other).await;
+    for socket in &mut held {
+        ask(socket).await;
+        answered(socket).await;
+    }
+    assert!(other.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "it waits");
+    drop(held.pop());
+    answered(&mut other).await;
 }
 
 #[tokio::test]
