@@ -1,6 +1,6 @@
 //! `overnight.toml`: the file in which a repository says all this itself.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use domain::{
     Fault,
@@ -18,6 +18,9 @@ use super::{
 
 /// What a service is given to become ready, where it does not say.
 pub(super) const READY_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Bytes without which not even a shell does anything.
+const LEAST_MEMORY: u64 = 16 << 20;
 
 /// A file as read.
 #[derive(Debug)]
@@ -82,8 +85,8 @@ struct Checks {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Bounds {
-    memory: Option<Size>,
-    processes: Option<u32>,
+    memory: Option<Spanned<Size>>,
+    processes: Option<NonZeroU32>,
     cpus: Option<Processors>,
     disk: Option<Size>,
 }
@@ -215,11 +218,14 @@ impl Reader<'_> {
             variables.insert(name.into_inner(), value.0);
         }
         let secrets = section.secrets.into_iter().map(|(name, to)| self.secret(name, to)).collect::<Result<_, _>>()?;
+        let names = section.services.iter().map(|service| service.name.get_ref().as_str());
+        if let Some(name) = twice(names) {
+            let last = section.services.iter().rfind(|service| *service.name.get_ref() == name);
+            let at = last.map(|service| service.name.span().start);
+            return Err(mistake(OVERNIGHT, self.text, at, &format!("two services are called `{name}`")));
+        }
         let services: Vec<Service> =
             section.services.into_iter().map(|service| self.service(service)).collect::<Result<_, _>>()?;
-        if let Some(name) = twice(services.iter().map(|service| service.name.as_str())) {
-            return Err(mistake(OVERNIGHT, self.text, None, &format!("two services are called `{name}`")));
-        }
         let definition = Definition {
             source: Source::File(OVERNIGHT.to_owned()),
             install: section.install.unwrap_or_default().0,
@@ -229,8 +235,8 @@ impl Reader<'_> {
             secrets,
             network: self.entries(section.network)?,
             resources: Resources {
-                memory_bytes: section.resources.memory.map(|size| size.0),
-                processes: section.resources.processes.map(u64::from),
+                memory_bytes: section.resources.memory.map(|size| self.memory(&size)).transpose()?,
+                processes: section.resources.processes.map(|number| u64::from(number.get())),
                 processor_percent: section.resources.cpus.map(|processors| processors.0),
                 disk_bytes: section.resources.disk.map(|size| size.0),
             },
@@ -240,6 +246,15 @@ impl Reader<'_> {
             ..Definition::default()
         };
         Ok(Environment { definition, says_what_to_install, says_where_from })
+    }
+
+    fn memory(&self, size: &Spanned<Size>) -> Result<u64, Fault> {
+        let Size(bytes) = *size.get_ref();
+        if bytes < LEAST_MEMORY {
+            let what = format!("{bytes} bytes of memory are too few for any program: write \"4 GiB\", say");
+            return Err(self.mistake(size, &what));
+        }
+        Ok(bytes)
     }
 
     /// Entries of an allow-list.
@@ -280,9 +295,11 @@ impl Reader<'_> {
         let purpose = match to.get_ref() {
             Secret::Install => SecretPurpose::Install,
             Secret::Proxy(Proxy { proxy, header, value }) => {
-                let is_host = !proxy.contains(['*', ' ', ':', '/']) && proxy.contains('.');
+                let is_host = !proxy.contains(['*', ' ', '/']) && proxy.contains('.');
                 if !is_host || self.egress.examine(proxy).is_err() {
-                    let what = format!("`{proxy}` is not the name of one host: write it as \"api.example.com\"");
+                    let what = format!(
+                        "`{proxy}` is not the name of one host: write it as \"api.example.com\" or \"api.example.com:8443\""
+                    );
                     return Err(self.mistake(&to, &what));
                 }
                 let header = header.clone().unwrap_or_else(|| "Authorization".to_owned());

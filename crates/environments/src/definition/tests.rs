@@ -88,6 +88,8 @@ fn every_mistake_is_told_with_its_place() {
             "overnight.toml:2: invalid value: string \"lots\", expected a size",
         ),
         ("[environment.resources]\ncpus = 0", "expected a number of processors such as 2 or 0.5"),
+        ("[environment.resources]\nprocesses = 0", "overnight.toml:2: invalid value: integer `0`"),
+        ("[environment.resources]\nmemory = \"1 kB\"", "overnight.toml:2: 1000 bytes of memory are too few"),
         ("[environment.resources]\ncores = 2", "unknown field `cores`"),
         (
             "[environment.secrets]\nT = \"s3cret-value\"",
@@ -95,6 +97,7 @@ fn every_mistake_is_told_with_its_place() {
         ),
         ("[environment.secrets]\nT = { proxy = \"npm\" }", "`npm` is not the name of one host"),
         ("[environment.secrets]\nT = { proxy = \"*.x.example\" }", "is not the name of one host"),
+        ("[environment.secrets]\nT = { proxy = \"x.example:port\" }", "is not the name of one host"),
         (
             "[environment.secrets]\nT = { proxy = \"x.example\", value = \"Bearer\" }",
             "needs `{}` where the secret goes",
@@ -116,7 +119,7 @@ fn every_mistake_is_told_with_its_place() {
         ("[[environment.service]]\nname = \"a\"\ncommand = \"b\"\nready_within = \"soon\"", "expected a time such as"),
         (
             "[[environment.service]]\nname='a'\ncommand='b'\n[[environment.service]]\nname='a'\ncommand='c'",
-            "two services are called `a`",
+            "overnight.toml:5: two services are called `a`",
         ),
         ("[checks]\nfast = [\"a\", \"a\"]", "overnight.toml:1: two checks are called `a`"),
         ("[checks]\nfast = [{ comand = \"a\" }]", "unknown field `comand`"),
