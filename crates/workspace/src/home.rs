@@ -54,6 +54,8 @@ pub(crate) enum Chore {
     Settle(PathBuf),
     /// Remove layers beyond the bound.
     Collect,
+    /// See to it that a repository's store has not too many packs.
+    RollUp(RepositoryId),
 }
 
 #[derive(Debug)]
@@ -196,6 +198,9 @@ impl Home {
                 }
             }
             self.throw_away(&repository.join("raised"))?;
+            let store = Store::new(self, repository);
+            store.sweep_packs()?;
+            self.later(Chore::RollUp(store.id()));
         }
         for entry in read_dir(&self.root.join("trash"))? {
             self.later(Chore::Remove(entry));
@@ -233,6 +238,7 @@ fn janitor(home: Weak<Home>, inbox: mpsc::Receiver<Chore>) -> Result<(), Fault> 
     let work = move |chore| match chore {
         Chore::Remove(grave) => remove_tree(&grave),
         Chore::Settle(layer) => settle(&layer).and_then(|()| home.upgrade().map_or(Ok(()), |home| home.collect())),
+        Chore::RollUp(id) => home.upgrade().map_or(Ok(()), |home| home.store(&id)?.roll_up()),
         Chore::Collect => home.upgrade().map_or(Ok(()), |home| home.collect()),
     };
     std::thread::Builder::new()

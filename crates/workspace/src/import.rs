@@ -14,7 +14,7 @@ use domain::{Fault, ids::CommitId};
 
 use crate::{
     git::{Done, Identity, io_fault},
-    home::{make_dir, read_dir, remove_tree},
+    home::{Chore, make_dir, read_dir, remove_tree},
     redaction::Content,
     store::Store,
 };
@@ -139,6 +139,7 @@ impl<'a> Import<'a> {
             let to = packs.join(file.file_name().unwrap_or_default());
             fs::rename(&file, &to).map_err(|error| io_fault("write", &to, &error))?;
         }
+        self.store.home.later(Chore::RollUp(self.store.id()));
         Ok(imported)
     }
 

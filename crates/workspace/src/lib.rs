@@ -35,6 +35,7 @@ mod reading;
 mod redaction;
 mod refs;
 mod resolve;
+mod roll_up;
 mod rung;
 mod snapshot;
 mod source;

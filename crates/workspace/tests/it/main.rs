@@ -11,6 +11,7 @@ mod hostile;
 mod landing;
 mod layers;
 mod odd;
+mod packs;
 mod resolve;
 mod timing;
 mod work;
