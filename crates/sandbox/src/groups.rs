@@ -137,12 +137,10 @@ struct Part {
 impl Groups {
     /// Finds out by doing what can be bounded here.
     pub fn find() -> Self {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let places = places(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
-        let memory = places.iter().filter(|place| place.controllers & MEMORY != 0).filter_map(memory_above).min();
-        let memory = memory.unwrap_or(u64::MAX).min(machine_memory(&read("/proc/meminfo")));
+        let places = own_places();
+        let memory = usual_memory(&places);
         let hierarchies = places.into_iter().filter_map(|place| Hierarchy::make(&place)).collect();
-        let mut groups = Self { hierarchies, memory: memory / 4 * 3, made: 0, next: Vec::new() };
+        let mut groups = Self { hierarchies, memory, made: 0, next: Vec::new() };
         groups.advance();
         groups
     }
@@ -196,6 +194,32 @@ impl Groups {
             thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+fn own_places() -> Vec<Place> {
+    places(&table("/proc/self/cgroup"), &table("/proc/self/mountinfo"))
+}
+
+fn table(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// What a sandbox may use that was given no bound: three quarters of what this process may.
+fn usual_memory(places: &[Place]) -> u64 {
+    let memory = places.iter().filter(|place| place.controllers & MEMORY != 0).filter_map(memory_above).min();
+    memory.unwrap_or(u64::MAX).min(machine_memory(&table("/proc/meminfo"))) / 4 * 3
+}
+
+/// The same, for containers: their engine makes the group.
+pub fn default_memory() -> u64 {
+    usual_memory(&own_places())
+}
+
+/// As a container shows it: the directory of the group that bounds its memory.
+pub fn of_container() -> Option<OwnedFd> {
+    let groups = [("/sys/fs/cgroup", "memory.events"), ("/sys/fs/cgroup/memory", "memory.oom_control")];
+    let (group, _) = groups.into_iter().find(|(group, file)| Path::new(group).join(file).exists())?;
+    rustix::fs::open(group, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
 impl Hierarchy {

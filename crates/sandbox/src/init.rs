@@ -25,7 +25,7 @@ use rustix::{
 
 use crate::{
     keeper::{self, Keeper},
-    order::{Command, ProcessLimits},
+    order::{Command, Ground, ProcessLimits},
     root, sys, syscalls,
     terminal::window,
     tree::{self, Scope},
@@ -105,30 +105,37 @@ fn failed(stage: u8) -> impl Fn(io::Error) -> Report {
 fn prepare(keeper: &Keeper, command: &OwnedFd) -> Result<Command, Report> {
     let refuse = |errno: Errno| failed(wire::PRIVILEGES)(errno.into());
     rustix::thread::set_name(c"overnight-init").map_err(refuse)?;
-    limit(keeper.spec.limits, keeper.scope).map_err(refuse)?;
-    match keeper.scope {
-        Scope::Namespace => {
-            root::mount_proc().map_err(failed(wire::ENTER_ROOT))?;
-            let none = CapabilitySet::empty();
-            let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-            rustix::thread::set_capabilities(None, sets).map_err(refuse)?;
-            // The last two, as they deny what was done above.
-            if let Some(rules) = &keeper.rules {
-                sys::landlock_restrict(rules).map_err(failed(wire::PRIVILEGES))?;
-            }
-            if let Some(filter) = syscalls::filter() {
-                sys::filter_calls(filter).map_err(failed(wire::PRIVILEGES))?;
-            }
-        }
-        Scope::Descendants => {
-            rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(refuse)?;
-        }
+    limit(keeper.spec.limits, scope(keeper)).map_err(refuse)?;
+    if let Ground::Own(_) = keeper.spec.ground {
+        root::mount_proc().map_err(failed(wire::ENTER_ROOT))?;
+        let none = CapabilitySet::empty();
+        let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        rustix::thread::set_capabilities(None, sets).map_err(refuse)?;
+    } else {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(refuse)?;
+    }
+    // The last two, as they deny what was done above.
+    if let Some(rules) = &keeper.rules {
+        sys::landlock_restrict(rules).map_err(failed(wire::PRIVILEGES))?;
+    }
+    if keeper.spec.ground != Ground::Host
+        && let Some(filter) = syscalls::filter()
+    {
+        sys::filter_calls(filter).map_err(failed(wire::PRIVILEGES))?;
     }
     rustix::process::setsid().map_err(refuse)?;
     let bytes = wire::read_memory_file(command).map_err(failed(wire::START))?;
     let command = Command::decode(&bytes).ok_or_else(|| failed(wire::START)(io::ErrorKind::InvalidData.into()))?;
     rustix::process::chdir(&command.cwd).map_err(|errno| Report::NoDirectory(errno.raw_os_error()))?;
     Ok(command)
+}
+
+/// How an init tells what is its own: below a container's first process they all share its namespace.
+fn scope(keeper: &Keeper) -> Scope {
+    match keeper.spec.ground {
+        Ground::Own(_) => Scope::Namespace,
+        Ground::Host | Ground::Container => Scope::Descendants,
+    }
 }
 
 fn limit(limits: ProcessLimits, scope: Scope) -> rustix::io::Result<()> {
@@ -255,7 +262,7 @@ fn attend(keeper: &Keeper, control: &OwnedFd, first: Pid) -> ! {
         }
         // The daemon never writes to the control socket: that it can be read is its end.
         if let_go {
-            tree::end(keeper.scope);
+            tree::end(scope(keeper));
             exit(0)
         }
     }

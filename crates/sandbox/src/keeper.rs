@@ -17,8 +17,10 @@ use rustix::{
 };
 
 use crate::{
-    groups, init, landlock, lock, network,
-    order::KeeperSpec,
+    groups, init,
+    landlock::{self, Outside},
+    lock, network,
+    order::{Ground, KeeperSpec, View},
     root, sys, syscalls,
     tree::{self, Scope},
     wire::{self, Report, Request},
@@ -40,7 +42,6 @@ fn at(stage: u8) -> impl Fn(io::Error) -> Failure {
 #[derive(Debug)]
 pub struct Keeper {
     pub spec: KeeperSpec,
-    pub scope: Scope,
     pub signals: OwnedFd,
     /// Of landlock.
     pub rules: Option<OwnedFd>,
@@ -50,9 +51,17 @@ pub struct Keeper {
 }
 
 impl Keeper {
+    /// How it tells what is its own.
+    fn scope(&self) -> Scope {
+        match self.spec.ground {
+            Ground::Own(_) | Ground::Container => Scope::Namespace,
+            Ground::Host => Scope::Descendants,
+        }
+    }
+
     /// What its inits put around commands, besides the group.
     fn walls(&self) -> u32 {
-        let filtered = self.scope == Scope::Namespace && syscalls::filter().is_some();
+        let filtered = self.spec.ground != Ground::Host && syscalls::filter().is_some();
         let files = if self.rules.is_some() { groups::FILES_TWICE } else { 0 };
         (if filtered { groups::SYSTEM_CALLS } else { 0 }) | files
     }
@@ -95,42 +104,63 @@ fn prepare(identity: Identity, lock: OwnedFd, spec: &OwnedFd) -> Result<(Keeper,
     let bytes = wire::read_memory_file(spec).map_err(at(wire::START))?;
     let spec = KeeperSpec::decode(&bytes).ok_or_else(|| at(wire::START)(io::ErrorKind::InvalidData.into()))?;
     rustix::thread::set_name(c"overnight-keep").map_err(|error| at(wire::START)(error.into()))?;
-    // While the host's /proc is still there to tell this process's number on the host.
-    lock::write_holder(&lock).map_err(at(wire::START))?;
-    let mut lent = Vec::new();
-    let (scope, rules) = match &spec.view {
-        Some(view) => {
-            map_user(identity).map_err(at(wire::USER_MAP))?;
-            // The host's own name tells of the host; this one is found without asking a name server.
-            rustix::system::sethostname(b"localhost").map_err(|errno| at(wire::NETWORK)(errno.into()))?;
-            let listeners = network::set_up(&spec.ports).map_err(at(wire::NETWORK))?;
-            limit_processes(identity, spec.limits.processes).map_err(at(wire::PRIVILEGES))?;
-            // No user namespace below this one: it is how a process without privileges would reach the kernel's mount code.
-            // A kernel without this switch (or a read-only /proc/sys) leaves that door as it is on the host.
-            drop(fs::write("/proc/sys/user/max_user_namespaces", "0"));
-            // Counted for the daemon's user too, who often has no more than 128.
-            drop(fs::write("/proc/sys/user/max_inotify_instances", "64"));
-            let new = root::build(view, spec.limits.memory_bytes).map_err(|(mount, error)| Failure {
-                stage: wire::BUILD_ROOT,
-                mount,
-                error,
-            })?;
-            root::enter(&new).map_err(at(wire::ENTER_ROOT))?;
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let workspace = rustix::fs::open(WORKSPACE_DIR, flags, Mode::empty());
-            lent.push(workspace.map_err(|errno| at(wire::ENTER_ROOT)(errno.into()))?);
-            lent.extend(listeners);
-            give_up_privileges().map_err(|error| at(wire::PRIVILEGES)(error.into()))?;
-            (Scope::Namespace, landlock::rules().map_err(at(wire::PRIVILEGES))?)
-        }
-        None => {
+    let (lent, rules) = match &spec.ground {
+        Ground::Host => {
+            lock::write_holder(&lock, "self").map_err(at(wire::START))?;
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
                 .map_err(|error| at(wire::START)(error.into()))?;
-            (Scope::Descendants, None)
+            (Vec::new(), None)
+        }
+        Ground::Own(view) => {
+            // While the host's /proc is still there to tell this process's number on the host.
+            lock::write_holder(&lock, "self").map_err(at(wire::START))?;
+            make_namespaces(identity, &spec, view)?
+        }
+        // The daemon has written who holds the lock: here this process is number 1.
+        Ground::Container => {
+            let lent = lend(network::listen_on(&spec.ports).map_err(at(wire::NETWORK))?)?;
+            give_up_privileges().map_err(|error| at(wire::PRIVILEGES)(error.into()))?;
+            (lent, landlock::rules(Outside::Neighbours).map_err(at(wire::PRIVILEGES))?)
         }
     };
     let signals = sys::signal_fd().map_err(at(wire::START))?;
-    Ok((Keeper { spec, scope, signals, rules, lock }, lent))
+    Ok((Keeper { spec, signals, rules, lock }, lent))
+}
+
+/// Fills the namespaces that this process was forked into. What it lends, and the rules for files.
+fn make_namespaces(
+    identity: Identity,
+    spec: &KeeperSpec,
+    view: &View,
+) -> Result<(Vec<OwnedFd>, Option<OwnedFd>), Failure> {
+    map_user(identity).map_err(at(wire::USER_MAP))?;
+    // The host's own name tells of the host; this one is found without asking a name server.
+    rustix::system::sethostname(b"localhost").map_err(|errno| at(wire::NETWORK)(errno.into()))?;
+    let listeners = network::set_up(&spec.ports).map_err(at(wire::NETWORK))?;
+    limit_processes(identity, spec.limits.processes).map_err(at(wire::PRIVILEGES))?;
+    // No user namespace below this one: it is how a process without privileges would reach the kernel's mount code.
+    // A kernel without this switch (or a read-only /proc/sys) leaves that door as it is on the host.
+    drop(fs::write("/proc/sys/user/max_user_namespaces", "0"));
+    // Counted for the daemon's user too, who often has no more than 128.
+    drop(fs::write("/proc/sys/user/max_inotify_instances", "64"));
+    let new = root::build(view, spec.limits.memory_bytes).map_err(|(mount, error)| Failure {
+        stage: wire::BUILD_ROOT,
+        mount,
+        error,
+    })?;
+    root::enter(&new).map_err(at(wire::ENTER_ROOT))?;
+    let lent = lend(listeners)?;
+    give_up_privileges().map_err(|error| at(wire::PRIVILEGES)(error.into()))?;
+    Ok((lent, landlock::rules(Outside::Unseen).map_err(at(wire::PRIVILEGES))?))
+}
+
+/// The workspace, then the listening sockets.
+fn lend(listeners: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let workspace = rustix::fs::open(WORKSPACE_DIR, flags, Mode::empty());
+    let mut lent = vec![workspace.map_err(|errno| at(wire::ENTER_ROOT)(errno.into()))?];
+    lent.extend(listeners);
+    Ok(lent)
 }
 
 /// Maps the daemon's user to itself: files of the workspace keep their owner, and git's index stays warm.
@@ -212,7 +242,7 @@ fn serve(keeper: Keeper, link: OwnedFd) -> ! {
             }
         }
     }
-    tree::end(keeper.scope);
+    tree::end(keeper.scope());
     exit(0)
 }
 
@@ -225,9 +255,9 @@ enum Forked {
 
 /// Forks an init.
 fn fork(keeper: &Keeper, order: &init::Order) -> Forked {
-    let flags = match keeper.scope {
-        Scope::Namespace => libc::CLONE_NEWPID | libc::CLONE_NEWNS,
-        Scope::Descendants => 0,
+    let flags = match keeper.spec.ground {
+        Ground::Own(_) => libc::CLONE_NEWPID | libc::CLONE_NEWNS,
+        Ground::Host | Ground::Container => 0,
     };
     match sys::fork(flags) {
         Ok(None) => return Forked::Child,

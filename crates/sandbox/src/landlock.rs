@@ -17,18 +17,32 @@ const WRITABLE: [&str; 5] = [WORKSPACE_DIR, HOME_DIR, "/tmp", "/dev", "/run"];
 const WRITE: u64 = 1 << 1 | ((1 << 9) - 1) << 4 | 1 << 13 | 1 << 14;
 /// LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET.
 const ABSTRACT_SOCKETS: u64 = 1;
+/// LANDLOCK_SCOPE_SIGNAL.
+const SIGNALS: u64 = 2;
 
-/// The first versions of the kernel's interface that know renaming and truncating, and abstract sockets.
+/// The first versions of the kernel's interface that know renaming and truncating, and scopes.
 const FILES: i64 = 3;
-const SOCKETS: i64 = 6;
+const SCOPES: i64 = 6;
+
+/// What a command sees of processes that are not its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    Unseen,
+    /// Those of the sandbox's other commands. They may not be signaled.
+    Neighbours,
+}
 
 /// For the root that this process is in. `None` where the kernel has no landlock, or one that would forbid renaming.
-pub fn rules() -> io::Result<Option<OwnedFd>> {
+pub fn rules(outside: Outside) -> io::Result<Option<OwnedFd>> {
     let version = sys::landlock_version();
     if version < FILES {
         return Ok(None);
     }
-    let scoped = if version >= SOCKETS { ABSTRACT_SOCKETS } else { 0 };
+    let scoped = match outside {
+        _ if version < SCOPES => 0,
+        Outside::Unseen => ABSTRACT_SOCKETS,
+        Outside::Neighbours => ABSTRACT_SOCKETS | SIGNALS,
+    };
     let rules = sys::landlock_rules(WRITE, scoped)?;
     for path in WRITABLE {
         let below = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;

@@ -8,6 +8,9 @@
 //! reports. Every one of them ends, with all below it, when the socket to the daemon closes: that is how a kill, a dropped
 //! handle and the daemon's death are one case.
 //!
+//! Where somebody chose so, a container engine makes what the keeper would, and the keeper is the first process of a container
+//! (`container`).
+//!
 //! Memory, processes and processor time of a sandbox are bounded by control groups (`groups`) where the machine lends them; what
 //! it holds on disk by a look now and then at how much that is (`quota`, `usage`). Values of secrets are taken out of what its
 //! commands print (`process`) and what is read of its files (`masked`); a person's terminal (`terminal`) shows all.
@@ -20,6 +23,7 @@
 //! would let them (`landlock`).
 
 mod capture;
+mod container;
 mod files;
 mod groups;
 mod init;
@@ -47,5 +51,6 @@ mod view;
 mod wire;
 mod zygote;
 
+pub use container::{Containers, KEEPER_ARGUMENT, Options as ContainerOptions, keeper_main};
 pub use sandboxes::{Options, Sandboxes};
 pub use zygote::{ZYGOTE_ARGUMENT, zygote_main};

@@ -23,6 +23,11 @@ const BACKLOG: i32 = 1024;
 /// Brings the loopback device up, and listens on these ports of it.
 pub fn set_up(ports: &[u16]) -> io::Result<Vec<OwnedFd>> {
     sys::bring_up_loopback()?;
+    listen_on(ports)
+}
+
+/// Where the loopback device is up already.
+pub fn listen_on(ports: &[u16]) -> io::Result<Vec<OwnedFd>> {
     ports.iter().map(|port| listener(*port)).collect()
 }
 

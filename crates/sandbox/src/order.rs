@@ -12,11 +12,22 @@ use domain::ports::sandbox::Layers;
 /// What one sandbox's keeper is told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeeperSpec {
-    /// The mounts of the sandbox, ancestors first; `None`: plain processes that see the host.
-    pub view: Option<View>,
+    /// With the mounts of the sandbox, ancestors first, where the keeper makes them.
+    pub ground: Ground,
     /// What is listened on for the daemon, in a network of the sandbox's own; plain processes have none.
     pub ports: Vec<u16>,
     pub limits: ProcessLimits,
+}
+
+/// Where a keeper and its commands are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// On the host, as plain processes that see it.
+    Host,
+    /// In namespaces of the sandbox's own, where the keeper makes this file system.
+    Own(View),
+    /// In a container, which its engine has furnished and whose first process the keeper is.
+    Container,
 }
 
 /// The file system of a sandbox.
@@ -179,13 +190,14 @@ impl KeeperSpec {
         out.option(self.limits.open_files);
         out.option(self.limits.file_bytes);
         out.list(&self.ports, |out, port| out.number((*port).into()));
-        match &self.view {
-            None => out.number(0),
-            Some(view) => {
+        match &self.ground {
+            Ground::Host => out.number(0),
+            Ground::Own(view) => {
                 out.number(1);
                 out.path(&view.scratch);
                 out.list(&view.mounts, |out, mount| mount.encode(out));
             }
+            Ground::Container => out.number(2),
         }
         out.0
     }
@@ -199,11 +211,13 @@ impl KeeperSpec {
             file_bytes: from.option()?,
         };
         let ports = from.list(|from| from.number()?.try_into().ok())?;
-        let view = match from.number()? {
-            0 => None,
-            _ => Some(View { scratch: from.path()?, mounts: from.list(Mount::decode)? }),
+        let ground = match from.number()? {
+            0 => Ground::Host,
+            1 => Ground::Own(View { scratch: from.path()?, mounts: from.list(Mount::decode)? }),
+            2 => Ground::Container,
+            _ => return None,
         };
-        Some(Self { view, ports, limits })
+        Some(Self { ground, ports, limits })
     }
 }
 
@@ -294,7 +308,7 @@ mod tests {
     fn messages_come_back_as_they_were() {
         let mount = |target: &str| PathBuf::from(target);
         let spec = KeeperSpec {
-            view: Some(View {
+            ground: Ground::Own(View {
                 scratch: OsString::from_vec(vec![b'/', 0xff]).into(),
                 mounts: vec![
                     Mount::Bind { source: mount("/a"), target: mount("/b"), access: Access::Device },
@@ -317,8 +331,10 @@ mod tests {
             },
         };
         assert_eq!(KeeperSpec::decode(&spec.encode()), Some(spec.clone()));
-        let plain = KeeperSpec { view: None, ..spec };
-        assert_eq!(KeeperSpec::decode(&plain.encode()), Some(plain));
+        for ground in [Ground::Host, Ground::Container] {
+            let spec = KeeperSpec { ground, ..spec.clone() };
+            assert_eq!(KeeperSpec::decode(&spec.encode()), Some(spec));
+        }
 
         let command = Command {
             argv: vec!["sh".into(), String::new().into()],

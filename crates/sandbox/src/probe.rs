@@ -19,7 +19,7 @@ use domain::{
     ports::sandbox::{Confinement, Exec, Exit, Layers, Limits, Network, Probe, Sandbox as _, SandboxSpec, Tree, Wall},
 };
 
-use crate::{groups, keeper, sandboxes::Sandboxes};
+use crate::{groups, keeper, sandbox::Sandbox, sandboxes::Sandboxes};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Kinds of file systems (statfs(2)).
@@ -28,10 +28,7 @@ const NFS: i64 = 0x6969;
 
 /// Runs a command in a sandbox. Blocks for some milliseconds.
 pub fn probe(sandboxes: &Sandboxes) -> Probe {
-    // On a thread and runtime of its own: the caller may be inside one, which must not be blocked on itself.
-    let tried = thread::scope(|scope| {
-        scope.spawn(|| attempt(sandboxes)).join().unwrap_or_else(|_| Err(Fault::bug("the trial of a sandbox panicked")))
-    });
+    let tried = attempt(sandboxes.state(), async |directory| try_out(sandboxes, directory).await);
     let tried = tried.unwrap_or_else(Tried::failed);
     Probe { confined: tried.confined.is_ok(), layers: tried.layered.is_ok(), walls: walls(&tried) }
 }
@@ -119,10 +116,19 @@ impl Tried {
     }
 }
 
-fn attempt(sandboxes: &Sandboxes) -> Result<Tried, Fault> {
+/// Does something in a directory of its own, which is removed then. Blocks.
+pub fn attempt<T: Send>(state: &Path, trial: impl AsyncFnOnce(&Path) -> T + Send) -> Result<T, Fault> {
+    // On a thread and runtime of its own: the caller may be inside one, which must not be blocked on itself.
+    thread::scope(|scope| {
+        let attempt = scope.spawn(|| attempt_here(state, trial));
+        attempt.join().unwrap_or_else(|_| Err(Fault::bug("the trial of a sandbox panicked")))
+    })
+}
+
+fn attempt_here<T>(state: &Path, trial: impl AsyncFnOnce(&Path) -> T) -> Result<T, Fault> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let directory = sandboxes.state().join(format!("probe-{}-{number}", process::id()));
+    let directory = state.join(format!("probe-{}-{number}", process::id()));
     let made = ["lower/directory/file", "upper", "work", "plain"]
         .iter()
         .try_for_each(|below| DirBuilder::new().recursive(true).mode(0o700).create(directory.join(below)));
@@ -134,7 +140,7 @@ fn attempt(sandboxes: &Sandboxes) -> Result<Tried, Fault> {
         .enable_all()
         .build()
         .map_err(|error| Fault::environment(format!("cannot try a sandbox: {error}")))
-        .map(|runtime| runtime.block_on(try_out(sandboxes, &directory)));
+        .map(|runtime| runtime.block_on(trial(&directory)));
     // Only the probe's own directories.
     drop(fs::remove_dir_all(&directory));
     tried
@@ -143,19 +149,19 @@ fn attempt(sandboxes: &Sandboxes) -> Result<Tried, Fault> {
 async fn try_out(sandboxes: &Sandboxes, directory: &Path) -> Tried {
     let below = |name: &str| directory.join(name);
     let layers = Layers { lower: vec![below("lower")], upper: below("upper"), work: below("work") };
-    let layered = run(sandboxes, directory, Tree::Layers(layers), "rm -r directory && mkdir directory").await;
+    let run = async |root, script| run(&*sandboxes.open_untested(spec(directory, root))?, script).await;
+    let layered = run(Tree::Layers(layers), "rm -r directory && mkdir directory").await;
     match layered {
         Ok(bounds) => Tried { bounds, confined: Ok(()), layered: shows_change(&below("upper/directory")) },
-        Err(fault) => match run(sandboxes, directory, Tree::Directory(below("plain")), "true").await {
+        Err(fault) => match run(Tree::Directory(below("plain")), "true").await {
             Ok(bounds) => Tried { bounds, confined: Ok(()), layered: Err(explain(fault, directory)) },
             Err(fault) => Tried::failed(fault),
         },
     }
 }
 
-/// What the processes of a sandbox are bounded in, after one has run this script.
-async fn run(sandboxes: &Sandboxes, directory: &Path, root: Tree, script: &str) -> Result<u32, Fault> {
-    let sandbox = sandboxes.open_untested(SandboxSpec {
+pub fn spec(directory: &Path, root: Tree) -> SandboxSpec {
+    SandboxSpec {
         root,
         home: Tree::Directory(directory.join("home")),
         scratch: directory.join("scratch"),
@@ -169,7 +175,11 @@ async fn run(sandboxes: &Sandboxes, directory: &Path, root: Tree, script: &str) 
         lock: directory.join("lock"),
         spill: directory.join("spill"),
         confinement: Confinement::Confined,
-    })?;
+    }
+}
+
+/// What the processes of a sandbox are bounded in, after one has run this script.
+pub async fn run(sandbox: &Sandbox, script: &str) -> Result<u32, Fault> {
     let exec = Exec {
         argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
         cwd: None,
@@ -220,7 +230,8 @@ pub fn mend() -> Option<String> {
         let program = env::current_exe().unwrap_or_else(|_| "/usr/bin/overnight".into());
         return Some(format!(
             "this system's AppArmor denies user namespaces; allow them to this program with a file \
-             /etc/apparmor.d/overnight of the line `profile overnight {} flags=(unconfined) {{ userns, }}`, loaded by \
+             /etc/apparmor.d/overnight of the lines `abi <abi/4.0>,` and \
+             `profile overnight {} flags=(unconfined) {{ userns, }}`, loaded by \
              `sudo apparmor_parser -r /etc/apparmor.d/overnight`, or to all with \
              `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`",
             program.display()

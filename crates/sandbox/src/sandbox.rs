@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io,
+    fmt, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
@@ -33,34 +33,38 @@ use tokio::{
 
 use crate::{
     files::Files,
-    groups::{Bounds, Memory},
+    groups::Memory,
     init,
     link::Link,
     lock,
     masked::Masked,
-    order::{Command, KeeperSpec},
+    order::{Command, Ground, KeeperSpec},
     probe,
     process::{Keeping, Process, Terms},
     quota::{Notice, Quota},
     running::Running,
-    sandboxes::Zygote,
     sys,
     terminal::Terminal,
     wire::{self, Family, Report, Request},
-    zygote::{Namespaces, Order},
 };
 
 /// In place of a time that the clock cannot tell.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How long a kill waits for what the kernel does at once.
-const KILL_DEADLINE: Duration = Duration::from_secs(10);
+pub const KILL_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a service may let a connection wait.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Where keepers come from.
+pub trait Nursery: fmt::Debug + Send + Sync {
+    /// Has a keeper made that holds the spec's lock and does as it is `told`. It reports on the link once it is ready.
+    fn keeper<'a>(self: Arc<Self>, spec: &'a SandboxSpec, told: &'a [u8]) -> BoxFuture<'a, Result<Link, Fault>>;
+}
 
 /// Dropping it closes the link to its keeper, which kills everything in it.
 #[derive(Debug)]
 pub struct Sandbox {
-    zygote: Arc<Zygote>,
+    nursery: Arc<dyn Nursery>,
     spec: SandboxSpec,
     /// What its keepers are told, written down: a tenth of the size.
     keeper_spec: Vec<u8>,
@@ -110,10 +114,15 @@ impl Drop for Keeper {
 }
 
 impl Sandbox {
-    pub fn new(zygote: Arc<Zygote>, spec: SandboxSpec, keeper: &KeeperSpec, env: Vec<(OsString, OsString)>) -> Self {
+    pub fn new(
+        nursery: Arc<dyn Nursery>,
+        spec: SandboxSpec,
+        keeper: &KeeperSpec,
+        env: Vec<(OsString, OsString)>,
+    ) -> Self {
         let quota = Quota::new(&spec);
         Self {
-            zygote,
+            nursery,
             spec,
             keeper_spec: keeper.encode(),
             env,
@@ -138,7 +147,7 @@ impl Sandbox {
         }
         // A second time where the zygote died with the order in its hands.
         for _ in 0..2 {
-            let link = self.order_keeper().await?;
+            let link = self.nursery.clone().keeper(&self.spec, &self.keeper_spec).await?;
             match link.receive().await {
                 Some((Report::Ready(bounds), lent)) => {
                     self.bounds.store(bounds, Ordering::Relaxed);
@@ -176,44 +185,21 @@ impl Sandbox {
         Ok(keeper)
     }
 
-    async fn order_keeper(&self) -> Result<Link, Fault> {
-        let (ours, theirs) = wire::pair().map_err(|error| no_process(&error))?;
-        let zygote = self.zygote.clone();
-        let path = self.spec.lock.clone();
-        let spec = self.keeper_spec.clone();
-        let limits = self.spec.limits;
-        let ordered = Order {
-            namespaces: match self.spec.confinement {
-                Confinement::Confined => Namespaces::Own,
-                Confinement::Unconfined => Namespaces::Hosts,
-            },
-            bounds: Bounds {
-                memory: limits.memory_bytes.unwrap_or(0),
-                processes: limits.processes.unwrap_or(0),
-                processor: limits.processor_percent.unwrap_or(0),
-            },
-        };
-        let order = move || -> Result<(), Fault> {
-            let lock = lock::share(&path)?;
-            let spec = wire::memory_file(&spec).map_err(|error| no_process(&error))?;
-            zygote.order(ordered, &[theirs.as_fd(), lock.as_fd(), spec.as_fd()])
-        };
-        tokio::task::spawn_blocking(order).await.map_err(|error| Fault::bug(error.to_string()))??;
-        Link::new(ours).map_err(|error| no_process(&error))
-    }
-
     fn explain(&self, stage: u8, errno: i32, mount: u16) -> Fault {
         let error = io::Error::from_raw_os_error(errno);
         let stage = wire::STAGES.get(usize::from(stage)).copied().unwrap_or("set up");
-        let view = KeeperSpec::decode(&self.keeper_spec).and_then(|spec| spec.view);
-        let mounts = view.as_ref().map_or(&[][..], |view| &view.mounts);
+        let ground = KeeperSpec::decode(&self.keeper_spec).map(|spec| spec.ground);
+        let mounts = match &ground {
+            Some(Ground::Own(view)) => &view.mounts[..],
+            Some(Ground::Host | Ground::Container) | None => &[],
+        };
         let place = match usize::from(mount).checked_sub(1).and_then(|index| mounts.get(index)) {
             Some(mount) => format!(" at {mount}"),
             None => String::new(),
         };
         let fault = Fault::environment(format!("the sandbox could not {stage}{place}: {error}"));
         let denied = matches!(errno, libc::EPERM | libc::EACCES | libc::ENOSPC | libc::EUSERS | libc::EINVAL);
-        match denied.then(probe::mend).flatten() {
+        match (denied && ground != Some(Ground::Container)).then(probe::mend).flatten() {
             Some(mend) => fault.hint(mend),
             None => fault,
         }
@@ -416,7 +402,7 @@ async fn connect_on_host(port: u16) -> io::Result<Option<TcpStream>> {
     }
 }
 
-fn no_process(error: &io::Error) -> Fault {
+pub fn no_process(error: &io::Error) -> Fault {
     let fault = Fault::environment(format!("no process could be made for a sandbox: {error}"));
     match error.raw_os_error() {
         Some(libc::EMFILE) => fault.hint("raise the limit on open files of the daemon (ulimit -n)"),

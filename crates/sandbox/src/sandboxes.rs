@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs, io,
     os::{
-        fd::{BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::DirBuilderExt,
     },
     path::{Path, PathBuf},
@@ -24,13 +24,15 @@ use domain::{
 use rustix::net::SendFlags;
 
 use crate::{
+    groups::Bounds,
+    link::Link,
     lock,
-    order::{KeeperSpec, ProcessLimits},
+    order::{Ground, KeeperSpec, ProcessLimits},
     probe,
-    sandbox::Sandbox,
+    sandbox::{KILL_DEADLINE, Nursery, Sandbox, no_process},
     view::Host,
     wire,
-    zygote::{Order, ZYGOTE_ARGUMENT},
+    zygote::{Namespaces, Order, ZYGOTE_ARGUMENT},
 };
 
 /// What the room needs to know of the machine and the program.
@@ -92,24 +94,13 @@ impl Sandboxes {
 
     /// Opens without asking whether the machine can confine.
     pub(crate) fn open_untested(&self, mut spec: SandboxSpec) -> Result<Arc<Sandbox>, Fault> {
-        let ports = ports(&spec)?;
-        settle(&mut spec.root, "workspace")?;
-        if let Tree::Directory(home) = &spec.home {
-            make(home, "home")?;
-        }
-        settle(&mut spec.home, "home")?;
-        make(&spec.scratch, "scratch directory")?;
-        spec.scratch = absolute(&spec.scratch, "scratch directory")?;
-        let confined = spec.confinement == Confinement::Confined;
-        let view = if confined { Some(self.host.view(&spec)?) } else { None };
-        let limits = ProcessLimits {
-            memory_bytes: spec.limits.memory_bytes,
-            processes: spec.limits.processes,
-            open_files: spec.limits.open_files,
-            file_bytes: spec.limits.file_bytes,
+        let (ports, limits) = furnish(&mut spec)?;
+        let ground = match spec.confinement {
+            Confinement::Confined => Ground::Own(self.host.view(&spec)?),
+            Confinement::Unconfined => Ground::Host,
         };
         let env = self.host.environment(&spec);
-        Ok(Arc::new(Sandbox::new(self.zygote.clone(), spec, &KeeperSpec { view, ports, limits }, env)))
+        Ok(Arc::new(Sandbox::new(self.zygote.clone(), spec, &KeeperSpec { ground, ports, limits }, env)))
     }
 
     fn open_tested(&self, spec: SandboxSpec) -> Result<Arc<dyn sandbox::Sandbox>, Fault> {
@@ -123,6 +114,25 @@ impl Sandboxes {
         let sandbox: Arc<dyn sandbox::Sandbox> = self.open_untested(spec)?;
         Ok(sandbox)
     }
+}
+
+/// Makes what is to be there and names it by its real path. What a keeper is told besides: ports and limits.
+pub fn furnish(spec: &mut SandboxSpec) -> Result<(Vec<u16>, ProcessLimits), Fault> {
+    let ports = ports(spec)?;
+    settle(&mut spec.root, "workspace")?;
+    if let Tree::Directory(home) = &spec.home {
+        make(home, "home")?;
+    }
+    settle(&mut spec.home, "home")?;
+    make(&spec.scratch, "scratch directory")?;
+    spec.scratch = absolute(&spec.scratch, "scratch directory")?;
+    let limits = ProcessLimits {
+        memory_bytes: spec.limits.memory_bytes,
+        processes: spec.limits.processes,
+        open_files: spec.limits.open_files,
+        file_bytes: spec.limits.file_bytes,
+    };
+    Ok((ports, limits))
 }
 
 /// The ports of a sandbox's own network. A confined one has nothing else; plain processes have none and see no layers.
@@ -166,7 +176,7 @@ fn absolute(path: &Path, what: &str) -> Result<PathBuf, Fault> {
         .map_err(|error| Fault::environment(format!("cannot find the sandbox's {what} {}: {error}", path.display())))
 }
 
-fn make(path: &Path, what: &str) -> Result<(), Fault> {
+pub fn make(path: &Path, what: &str) -> Result<(), Fault> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -189,6 +199,36 @@ impl sandbox::Sandboxes for Sandboxes {
             tokio::task::spawn_blocking(move || lock::wait_free(&lock, deadline))
                 .await
                 .map_err(|error| Fault::bug(error.to_string()))?
+        })
+    }
+}
+
+impl Nursery for Zygote {
+    fn keeper<'a>(self: Arc<Self>, spec: &'a SandboxSpec, told: &'a [u8]) -> BoxFuture<'a, Result<Link, Fault>> {
+        Box::pin(async move {
+            let (ours, theirs) = wire::pair().map_err(|error| no_process(&error))?;
+            let (path, told) = (spec.lock.clone(), told.to_vec());
+            let ordered = Order {
+                namespaces: match spec.confinement {
+                    Confinement::Confined => Namespaces::Own,
+                    Confinement::Unconfined => Namespaces::Hosts,
+                },
+                bounds: Bounds {
+                    memory: spec.limits.memory_bytes.unwrap_or(0),
+                    processes: spec.limits.processes.unwrap_or(0),
+                    processor: spec.limits.processor_percent.unwrap_or(0),
+                },
+            };
+            let order = move || -> Result<(), Fault> {
+                let lock = match ordered.namespaces {
+                    Namespaces::Own => lock::own(&path, KILL_DEADLINE)?,
+                    Namespaces::Hosts => lock::share(&path)?,
+                };
+                let told = wire::memory_file(&told).map_err(|error| no_process(&error))?;
+                self.order(ordered, &[theirs.as_fd(), lock.as_fd(), told.as_fd()])
+            };
+            tokio::task::spawn_blocking(order).await.map_err(|error| Fault::bug(error.to_string()))??;
+            Link::new(ours).map_err(|error| no_process(&error))
         })
     }
 }
@@ -244,7 +284,7 @@ impl Zygote {
     }
 
     /// Orders a keeper. Blocks while the zygote has many orders before this one.
-    pub fn order(&self, order: Order, fds: &[BorrowedFd<'_>]) -> Result<(), Fault> {
+    fn order(&self, order: Order, fds: &[BorrowedFd<'_>]) -> Result<(), Fault> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let mut last = None;
         // A second time where the one that ran has died meanwhile.

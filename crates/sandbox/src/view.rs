@@ -47,13 +47,15 @@ const TOOL_VARIABLES: [(&str, &str); 5] = [
     ("ASDF_DATA_DIR", ".asdf"),
 ];
 
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 /// How deep secrets are looked for in the system's directories.
 const SECRET_DEPTH: usize = 3;
 
 /// The host, looked at once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Host {
     /// What every sandbox shows.
     shown: Vec<Mount>,
@@ -110,6 +112,12 @@ impl Host {
         Self { shown, hidden, home, cargo_home, rustup_home, path: options.path.clone() }
     }
 
+    /// For sandboxes whose system is an image's: nothing of this one is shown but what a spec names.
+    pub fn behind_image(hidden: Vec<PathBuf>) -> Self {
+        let tmp = |target: &str| Mount::Scratch { name: "tmp".to_owned(), target: target.into() };
+        Self { shown: vec![tmp("/tmp"), tmp("/var/tmp")], hidden, ..Self::default() }
+    }
+
     /// The file system of a sandbox.
     pub fn view(&self, spec: &SandboxSpec) -> Result<View, Fault> {
         let mut mounts = self.shown.clone();
@@ -146,26 +154,12 @@ impl Host {
             (Tree::Directory(home), Tree::Directory(root)) if !confined => (home.as_path(), root.as_path()),
             _ => (Path::new(HOME_DIR), Path::new(WORKSPACE_DIR)),
         };
-        let mut env: Vec<(OsString, OsString)> = [
-            ("HOME", home.as_os_str()),
-            ("USER", OsStr::new("agent")),
-            ("LOGNAME", OsStr::new("agent")),
-            ("SHELL", OsStr::new("/bin/sh")),
-            ("LANG", OsStr::new("C.UTF-8")),
-            ("TERM", OsStr::new("dumb")),
-            ("PAGER", OsStr::new("cat")),
-            ("OVERNIGHT_WORKSPACE", root.as_os_str()),
-        ]
-        .map(|(name, value)| (name.into(), value.into()))
-        .to_vec();
-        let mut set = |name: &str, value: &Path| env.push((name.into(), value.into()));
+        let mut env = usual(home, root);
         if confined {
-            set("CARGO_HOME", &home.join(".cargo"));
-            // As user 0 without its powers, tar would fail where it tries to give files away.
-            set("TAR_OPTIONS", Path::new("--no-same-owner"));
-            // The leak check traces its own process, which is denied; the rest of the sanitizer works.
-            set("ASAN_OPTIONS", Path::new("detect_leaks=0"));
-        } else if let Some(cargo_home) = &self.cargo_home {
+            env.extend(behind_walls());
+        }
+        let mut set = |name: &str, value: &Path| env.push((name.into(), value.into()));
+        if !confined && let Some(cargo_home) = &self.cargo_home {
             set("CARGO_HOME", cargo_home);
         }
         if let Some(rustup_home) = self.rustup_home.as_ref().filter(|home| home.is_dir()) {
@@ -176,20 +170,13 @@ impl Host {
                 set(name, &directory);
             }
         }
-        let path = self.path(confined);
-        set("PATH", Path::new(&path));
-        let given = spec.env.iter().map(|(name, value)| match name.as_str() {
-            "PATH" => (name.into(), [OsStr::new(value), &path].join(OsStr::new(":"))),
-            _ => (name.into(), value.into()),
-        });
-        init::merge(env.into_iter().chain(given))
+        with_given(env, &self.path(confined), spec)
     }
 
     /// The daemon's PATH as far as it is seen, then the system's own.
     fn path(&self, confined: bool) -> OsString {
-        let usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
         let mut path: Vec<PathBuf> = Vec::new();
-        for entry in env::split_paths(&self.path).chain(usual) {
+        for entry in env::split_paths(&self.path).chain(env::split_paths(USUAL_PATH)) {
             let seen = !confined || self.shown.iter().any(|mount| shows(mount, &entry));
             if entry.is_absolute() && seen && !path.contains(&entry) {
                 path.push(entry);
@@ -198,6 +185,54 @@ impl Host {
         // No entry holds a colon, as they come from splitting at it.
         env::join_paths(path).unwrap_or_default()
     }
+}
+
+type Variable = (OsString, OsString);
+
+/// What commands start from in an image's system: its own variables first.
+pub fn environment_in_image(image: &[String], spec: &SandboxSpec) -> Vec<Variable> {
+    let image = image.iter().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into()));
+    let mut env: Vec<Variable> = image.collect();
+    let path = env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
+    env.extend(usual(Path::new(HOME_DIR), Path::new(WORKSPACE_DIR)));
+    env.extend(behind_walls());
+    with_given(env, &path.unwrap_or_else(|| USUAL_PATH.into()), spec)
+}
+
+fn usual(home: &Path, root: &Path) -> Vec<Variable> {
+    [
+        ("HOME", home.as_os_str()),
+        ("USER", OsStr::new("agent")),
+        ("LOGNAME", OsStr::new("agent")),
+        ("SHELL", OsStr::new("/bin/sh")),
+        ("LANG", OsStr::new("C.UTF-8")),
+        ("TERM", OsStr::new("dumb")),
+        ("PAGER", OsStr::new("cat")),
+        ("OVERNIGHT_WORKSPACE", root.as_os_str()),
+    ]
+    .map(|(name, value)| (name.into(), value.into()))
+    .to_vec()
+}
+
+/// What confined commands need besides.
+fn behind_walls() -> [Variable; 3] {
+    [
+        ("CARGO_HOME".into(), Path::new(HOME_DIR).join(".cargo").into()),
+        // As user 0 without its powers, tar would fail where it tries to give files away.
+        ("TAR_OPTIONS".into(), "--no-same-owner".into()),
+        // The leak check traces its own process, which is denied; the rest of the sanitizer works.
+        ("ASAN_OPTIONS".into(), "detect_leaks=0".into()),
+    ]
+}
+
+/// With the spec's own variables, which come last; the directories of its PATH come first.
+fn with_given(mut env: Vec<Variable>, path: &OsStr, spec: &SandboxSpec) -> Vec<Variable> {
+    env.push(("PATH".into(), path.into()));
+    let given = spec.env.iter().map(|(name, value)| match name.as_str() {
+        "PATH" => (name.into(), [OsStr::new(value), path].join(OsStr::new(":"))),
+        _ => (name.into(), value.into()),
+    });
+    init::merge(env.into_iter().chain(given))
 }
 
 fn read_only(path: &Path) -> Mount {

@@ -28,6 +28,12 @@ pub struct Identity {
     pub group: u32,
 }
 
+impl Identity {
+    pub fn own() -> Self {
+        Self { user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() }
+    }
+}
+
 /// Serves as the zygote until the daemon closes the socket on standard input. Call it first of all in `main`, while the
 /// process has one thread, when the first argument is [`ZYGOTE_ARGUMENT`].
 pub fn zygote_main() -> ! {
@@ -50,7 +56,7 @@ fn serve() -> io::Result<()> {
     // A Ctrl-C in the daemon's terminal is for the daemon, which then stops its sandboxes in its own order.
     rustix::process::setsid()?;
     let signals = sys::signal_fd()?;
-    let identity = Identity { user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() };
+    let identity = Identity::own();
     if identity.user == 0 {
         sys::drop_groups();
     }

@@ -25,7 +25,7 @@ pub fn options() -> Options {
 }
 
 /// Where the tests keep what a daemon keeps in its home: nothing for long.
-fn state() -> PathBuf {
+pub fn state() -> PathBuf {
     std::env::temp_dir().join(format!("overnight-tests-{}", rustix::process::geteuid().as_raw()))
 }
 

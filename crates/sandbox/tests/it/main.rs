@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod commands;
+mod containers;
+mod engine;
 mod files;
 mod host;
 mod layers;
