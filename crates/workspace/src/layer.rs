@@ -145,6 +145,8 @@ impl Store<'_> {
     /// The layer of a base, made when it is not there.
     pub fn ensure_layer(&self, base: &Base) -> Result<BaseLayer, Fault> {
         if let Some(layer) = self.base_layer(&base.commit)? {
+            // Before a place says that it lies over it: until then this keeps it from being collected.
+            use_now(&layer.root);
             return Ok(layer);
         }
         let root = self.layer_root(&LayerName::Base(base.commit.clone()));

@@ -76,6 +76,30 @@ async fn layers_go_when_nobody_uses_them_and_come_again_when_somebody_does() {
 }
 
 #[tokio::test]
+async fn a_base_that_is_worked_on_again_goes_last() {
+    let ground = Ground::on(Rung::Overlay);
+    let mut origins = Vec::new();
+    for number in 0..2 {
+        for file in 0..8 {
+            write(&ground.repo, &format!("{file}.txt"), format!("{number}\n").repeat(5000));
+        }
+        ground.commit("last", &format!("{number}\n"));
+        let origin = ground.resolve().await;
+        ground.prepare_as(key(number), &origin, None).await;
+        wait_until(|| layer(&ground, &origin).join("durable").exists()).await;
+        use_long_ago(&layer(&ground, &origin));
+        origins.push(origin);
+    }
+    ground.prepare_as(key(2), &origins[0], None).await;
+    for (number, origin) in [(0, &origins[0]), (1, &origins[1]), (2, &origins[0])] {
+        ground.rooms.release(origin.repository.clone(), key(number), None).await.unwrap();
+    }
+    let _rooms = open(&ground, 1);
+    wait_until(|| !layer(&ground, &origins[1]).exists()).await;
+    assert!(layer(&ground, &origins[0]).exists());
+}
+
+#[tokio::test]
 async fn a_layer_that_may_be_damaged_is_made_again_under_its_workspaces() {
     let ground = Ground::on(Rung::Overlay);
     write(&ground.repo, "gone.txt", "x\n");
