@@ -7,7 +7,7 @@
 //! | `places` | how many executions go on at once |
 //! | `blocked` | hosts that an execution was not let reach |
 //! | `base` | the base's own results: run once, kept |
-//! | `junit_files` | the reports a run wrote into its checkout |
+//! | `report_files` | the reports a run wrote into its checkout |
 //! | `parse` | from what a run left behind to named tests and located messages, a file per format |
 //! | `verdict` | head against base, a pure function |
 //! | `contract` | which changed paths are protected or not allowed |
@@ -25,9 +25,9 @@ mod contract;
 mod detect;
 mod digest;
 mod judge;
-mod junit_files;
 mod parse;
 mod places;
+mod report_files;
 mod run;
 mod verdict;
 

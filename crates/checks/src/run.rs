@@ -29,9 +29,9 @@ use tokio::sync::oneshot;
 use crate::{
     Options,
     blocked::Collector,
-    junit_files,
     parse::{self, Report},
     places::Places,
+    report_files,
 };
 
 /// How long one call waits for a command that has no reason to end soon.
@@ -175,7 +175,7 @@ impl Runner {
         let files = opened.sandbox.files().await?;
         let before = {
             let files = Arc::clone(&files);
-            aside(job, move || junit_files::find(&*files)).await??
+            aside(job, move || report_files::find(&*files)).await??
         };
         let started = Instant::now();
         let exec = Exec {
@@ -195,7 +195,7 @@ impl Runner {
         // What it left running must not write while its results are read.
         process.kill().await;
         let (output, whole) = collect(process.output()).await?;
-        let written = aside(job, move || junit_files::read(&*files, &before)).await?;
+        let written = aside(job, move || report_files::read(&*files, &before)).await?;
         let length = output.len() + written.iter().map(String::len).sum::<usize>();
         let read = Reading { exit, output: output.clone(), files: written, host, whole };
         let (mut outcome, text) = match length < SMALL {

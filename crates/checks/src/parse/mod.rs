@@ -4,13 +4,16 @@
 
 mod cargo;
 mod compiler;
+mod complaints;
 mod go;
 mod jest;
 mod junit;
+mod linter;
 mod mocha;
 mod nextest;
 mod node;
 mod pytest;
+mod sarif;
 mod tap;
 mod text;
 mod unittest;
@@ -18,6 +21,7 @@ mod vitest;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use complaints::Complaints;
 use domain::check::TestStatus;
 use serde::{Deserialize, Serialize};
 
@@ -207,8 +211,8 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Reads the output (already [`readable`]) and the contents of the JUnit files that the run wrote.
-pub(crate) fn parse(output: &str, junit_files: &[String]) -> Report {
+/// Reads the output and the contents of the JUnit and SARIF files that the run wrote, all of them already [`readable`].
+pub(crate) fn parse(output: &str, files: &[String]) -> Report {
     let mut lines = Lines::new(output);
     let mut report = Report::default();
     // nextest prints what a test's own binary says, which is cargo's format, within its report.
@@ -226,8 +230,14 @@ pub(crate) fn parse(output: &str, junit_files: &[String]) -> Report {
     ] {
         read(&mut lines, &mut report);
     }
-    prefer_files(&mut report, junit_files);
-    compiler::read(&lines, &mut report);
+    let (sarif_files, junit_files): (Vec<&String>, Vec<&String>) = files.iter().partition(|file| sarif::is_it(file));
+    prefer_files(&mut report, &junit_files);
+    // Complaints are located and claim nothing: they explain a failure to its reader, never to the verdict.
+    let mut complaints = Complaints::default();
+    compiler::read(&lines, &mut complaints);
+    linter::read(&lines, &mut complaints);
+    sarif_files.iter().for_each(|file| sarif::read(file, &mut complaints));
+    complaints.tell(&mut report);
     if report.tests.keys().any(|name| name.contains("0x")) {
         let stable = |(name, tally)| (text::without_addresses(name), tally);
         report.tests = gather(std::mem::take(&mut report.tests).into_iter().map(stable));
@@ -254,7 +264,7 @@ fn gather(results: impl Iterator<Item = (String, Tally)>) -> BTreeMap<String, Ta
 
 /// A JUnit file names what a terminal report often only counts, so it takes its place; but it never hides what the
 /// terminal showed: where it tells of fewer failures or fewer tests, both count.
-fn prefer_files(report: &mut Report, junit_files: &[String]) {
+fn prefer_files(report: &mut Report, junit_files: &[&String]) {
     let mut filed = Report::default();
     junit_files.iter().filter_map(|content| junit::read(content)).for_each(|one| filed.absorb(one));
     let (shown, written) = (report.total(), filed.total());

@@ -19,8 +19,9 @@ pub(super) fn expression(pattern: &str) -> Regex {
 /// were written over gone, paths relative to the root of the workspace. `root` and `home` are where the host has them, for a
 /// command that saw them there.
 pub(crate) fn readable(output: &[u8], root: Option<&Path>, home: Option<&Path>) -> String {
-    static CONTROL: LazyLock<Regex> =
-        LazyLock::new(|| expression(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]"));
+    static CONTROL: LazyLock<Regex> = LazyLock::new(|| {
+        expression(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]+[0-~]|\x1b[@-Z\\-_]")
+    });
     let mut text = String::from_utf8_lossy(output).into_owned();
     if text.contains('\x1b') {
         text = CONTROL.replace_all(&text, "").into_owned();
@@ -152,7 +153,7 @@ mod tests {
     #[test]
     fn takes_away_what_only_a_terminal_needs() {
         let raw =
-            b"\x1b[31mred\x1b[0m\r\n 10%\r 20%\rdone\nat /srv/x/tree/src/a.rs:3 and /workspace/b \xff\x1b]0;t\x07.";
+            b"\x1b[31mred\x1b(B\x1b[m\r\n 10%\r 20%\rdone\nat /srv/x/tree/src/a.rs:3 and /workspace/b \xff\x1b]0;t\x07.";
         let text = readable(raw, Some(Path::new("/srv/x/tree")), Some(Path::new("/srv/x/home")));
         assert_eq!(text, "red\ndone\nat src/a.rs:3 and b \u{fffd}.\n");
     }

@@ -1,4 +1,4 @@
-//! JUnit files at their usual places, as far as the run itself wrote them: one that came with the commit is the agent's word.
+//! JUnit and SARIF files at their usual places, as far as the run itself wrote them: one that came with the commit is the agent's word.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -13,14 +13,16 @@ const LONGEST: usize = 16 << 20;
 const MOST: usize = 200;
 const ALTOGETHER: usize = 64 << 20;
 
-/// Files at the root, and directories whose `*.xml` count.
+/// Files at the root besides `*.sarif`, and directories whose `*.xml` and `*.sarif` count.
 const FILES: &[&str] = &["junit.xml", "test-results.xml", "report.xml"];
 const DIRECTORIES: &[&str] = &[
     "test-results",
     "test-reports",
     "reports",
+    "build/reports",
     "build/test-results/test",
     "target/surefire-reports",
+    "target/failsafe-reports",
     "target/nextest/default",
     "target/nextest/ci",
 ];
@@ -31,13 +33,17 @@ pub(crate) type Stamps = BTreeMap<String, (SystemTime, u64)>;
 /// Looks where reports are written, without following a link.
 pub(crate) fn find(files: &dyn Files) -> Result<Stamps, Fault> {
     let mut seen = Seen { files, listed: BTreeMap::new() };
-    let is_report = |entry: &Entry| FILES.contains(&entry.name.as_str());
+    let is_report = |entry: &Entry| FILES.contains(&entry.name.as_str()) || entry.name.ends_with(".sarif");
     let mut stamps: Stamps = stamped(seen.entries(ROOT)?, "", is_report).collect();
     for directory in DIRECTORIES {
         let entries = seen.entries(directory)?;
-        stamps.extend(stamped(entries, &format!("{directory}/"), |entry| entry.name.ends_with(".xml")));
+        stamps.extend(stamped(entries, &format!("{directory}/"), |entry| is_filed(&entry.name)));
     }
     Ok(stamps)
+}
+
+fn is_filed(name: &str) -> bool {
+    name.ends_with(".xml") || name.ends_with(".sarif")
 }
 
 const ROOT: &str = ".";

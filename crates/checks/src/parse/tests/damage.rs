@@ -1,0 +1,127 @@
+//! Reports that were cut, shuffled, mixed or hit by a stray byte: read without a panic, and never turned from red into green.
+
+use std::sync::LazyLock;
+
+use domain::check::{CheckEnd, Verdict};
+use proptest::{prelude::*, sample::Index};
+
+use super::*;
+use crate::{run::Outcome, verdict::compare};
+
+/// Every fixture by its name.
+static FIXTURES: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let entries = directory.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.collect();
+    names.sort();
+    names.into_iter().map(|name| (name.clone(), fixture(&name))).collect()
+});
+
+fn read_as(name: &str, text: String) -> Report {
+    if name.ends_with(".txt") { parse(&text, &[]) } else { parse("", &[text]) }
+}
+
+fn outcome(end: CheckEnd, report: Report) -> Outcome {
+    Outcome { end, report, absent: None, complaint: String::new(), unready: Vec::new() }
+}
+
+/// The bases on which this report is red: one on which all is well, and for each failing test one that fails the same but
+/// for that test, which passes there.
+fn bases(report: &Report) -> Vec<Outcome> {
+    let failing: Vec<&str> = report.failed_names().collect();
+    let well = |names: &[&str], end: CheckEnd| {
+        let mut base = report.clone();
+        for name in names {
+            base.tests.insert((*name).to_owned(), Tally { passed: 1, ..Tally::default() });
+        }
+        outcome(end, base)
+    };
+    let all = well(&failing, CheckEnd::Exited(0));
+    failing.iter().map(|name| well(&[name], CheckEnd::Exited(1))).chain([all]).collect()
+}
+
+/// Whatever became of a red report: while the command fails, nothing makes it green.
+fn stays_red(name: &str, damaged: String, bases: &[Outcome]) {
+    let head = outcome(CheckEnd::Exited(1), read_as(name, damaged.clone()));
+    for base in bases {
+        let found = compare(&head, base);
+        assert_ne!(found.verdict, Verdict::Green, "{name} against {base:#?}: {found:?}\n{damaged}");
+    }
+}
+
+/// The reports with failing tests, and the bases on which they are red.
+static RED: LazyLock<Vec<(&str, &str, Vec<Outcome>)>> = LazyLock::new(|| {
+    let read = FIXTURES.iter().map(|(name, text)| (name.as_str(), text.as_str(), bases(&read_as(name, text.clone()))));
+    read.filter(|(.., bases)| bases.len() > 1).collect()
+});
+
+#[test]
+fn a_red_report_stays_red_wherever_it_is_cut() {
+    for (name, text, bases) in &*RED {
+        stays_red(name, (*text).to_owned(), bases);
+        for end in (0..text.len()).step_by(text.len().div_ceil(60)) {
+            let end = text.floor_char_boundary(end);
+            stays_red(name, text[..end].to_owned(), bases);
+            stays_red(name, text[end..].to_owned(), bases);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_red_report_stays_red_without_some_lines_and_with_others_moved(
+        file in any::<Index>(), gone in any::<(Index, u8)>(), moved in proptest::collection::vec(any::<(Index, Index)>(), 0..6),
+    ) {
+        let (name, text, bases) = file.get(&RED);
+        let mut lines: Vec<&str> = text.lines().collect();
+        for (one, two) in &moved {
+            let (one, two) = (one.index(lines.len()), two.index(lines.len()));
+            lines.swap(one, two);
+        }
+        let from = gone.0.index(lines.len());
+        lines.drain(from..(from + usize::from(gone.1 % 32)).min(lines.len()));
+        stays_red(name, lines.join("\n"), bases);
+    }
+
+    #[test]
+    fn a_red_report_stays_red_with_some_bytes_changed(
+        file in any::<Index>(), hits in proptest::collection::vec(any::<(Index, u8)>(), 1..12),
+    ) {
+        let (name, text, bases) = file.get(&RED);
+        let mut bytes = text.as_bytes().to_vec();
+        for (at, byte) in &hits {
+            let at = at.index(bytes.len());
+            bytes[at] = *byte;
+        }
+        stays_red(name, readable(&bytes, None, None), bases);
+    }
+
+    #[test]
+    fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
+        let text = readable(&bytes, Some(Path::new("/w")), Some(Path::new("/h")));
+        let _ = parse(&text, std::slice::from_ref(&text));
+    }
+
+    /// Lines of real reports, shuffled, doubled, cut: nothing panics, and no report tells of more than it holds.
+    #[test]
+    fn any_lines_are_read(picks in proptest::collection::vec(any::<(Index, Index)>(), 0..150)) {
+        let pick = |(file, line): &(Index, Index)| {
+            let lines: Vec<&str> = file.get(&FIXTURES).1.lines().collect();
+            if lines.is_empty() { "" } else { lines[line.index(lines.len())] }
+        };
+        let text = picks.iter().map(pick).collect::<Vec<_>>().join("\n");
+        let report = parse(&text, std::slice::from_ref(&text));
+        prop_assert!(report.located.len() <= LOCATED);
+        prop_assert!(report.loose.len() <= LOOSE);
+    }
+
+    #[test]
+    fn any_cut_of_a_report_is_read(file in any::<Index>(), from in any::<Index>(), to in any::<Index>()) {
+        let (_, text) = file.get(&FIXTURES);
+        let (one, two) = (from.index(text.len() + 1), to.index(text.len() + 1));
+        let cut = &text[text.floor_char_boundary(one.min(two))..text.floor_char_boundary(one.max(two))];
+        let _ = parse(cut, &[cut.to_owned()]);
+    }
+}
