@@ -13,7 +13,7 @@ mod layers;
 mod network;
 mod ordinary;
 mod resources;
-//mod secrets;
+mod secrets;
 mod signals;
 mod uppers;
 mod upstream;

@@ -21,7 +21,10 @@ fn everything_is_tried_by_an_ordinary_user_too() {
     let number = USER.parse().ok();
     std::os::unix::fs::chown(below("home"), number, number).unwrap();
     let mut suite = Command::new("setpriv");
-    suite.args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups"]).arg(below("escape"));
+    suite
+        .args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups"])
+        .arg(below("escape"))
+        .arg("--test-threads=4");
     suite.current_dir(below("home")).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
     suite.env("HOME", below("home")).env("TMPDIR", below("home")).env("ESCAPE_PROGRAM", below("overnight"));
     let output = suite.output().unwrap();

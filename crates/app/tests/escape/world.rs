@@ -173,9 +173,14 @@ impl World {
     }
 
     pub async fn secret(&self, name: &str, value: &str) {
+        self.secrets(&[(name, value)]).await;
+    }
+
+    /// These, and no others.
+    pub async fn secrets(&self, values: &[(&str, &str)]) {
         let scope = format!("repository/{}/{}", self.origin().await.repository.id.0, Stage::Staging.word());
-        let values = Credentials([(name.to_owned(), value.to_owned())].into());
-        self.store.put(scope, values).await.unwrap();
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.store.put(scope, Credentials(values.iter().map(own).collect())).await.unwrap();
     }
 
     pub async fn build(&self) -> Result<Built, Fault> {
