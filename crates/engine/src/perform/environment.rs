@@ -8,7 +8,7 @@ use std::{
 use domain::{
     Fault,
     check::CheckSpec,
-    environment::{Definition, EnvironmentUse},
+    environment::{Definition, EnvironmentUse, SecretPurpose},
     event::Event,
     ids::{AttemptNo, TurnNo},
     ports::{
@@ -97,16 +97,7 @@ pub(super) async fn surroundings(job: &Job<'_>) -> Result<Surroundings, Fault> {
 pub(super) async fn told(job: &Job<'_>) -> Result<Vec<String>, Fault> {
     let origin = &job.task.origin;
     let definition = job.site.ports.environments.definition(origin.repository.clone(), origin.base.clone()).await?;
-    let mut told = match (job.task.confinement, &definition.network[..]) {
-        (Confinement::Unconfined, _) => Vec::new(),
-        (Confinement::Confined, []) => vec!["There is no network: do not try to download anything.".to_owned()],
-        (Confinement::Confined, hosts) => {
-            vec![format!(
-                "Of the network only these can be reached, through the proxy that is set: {}.",
-                hosts.join(", ")
-            )]
-        }
-    };
+    let mut told = reached(job.task.confinement, &definition);
     told.extend(definition.services.iter().map(|service| match service.port {
         Some(port) => format!(
             "The service {} is started with it, at http://localhost:{port} (`{}`).",
@@ -115,6 +106,36 @@ pub(super) async fn told(job: &Job<'_>) -> Result<Vec<String>, Fault> {
         None => format!("The service {} is started with it (`{}`).", service.name, service.command),
     }));
     Ok(told)
+}
+
+/// What can be reached from a sandbox, and with whose credentials.
+fn reached(confinement: Confinement, definition: &Definition) -> Vec<String> {
+    let stamped: Vec<(&str, &str)> = definition
+        .secrets
+        .iter()
+        .filter_map(|secret| match &secret.to {
+            SecretPurpose::Proxy { host, .. } => Some((secret.name.as_str(), host.as_str())),
+            SecretPurpose::Install => None,
+        })
+        .collect();
+    let mut hosts: Vec<&str> = definition.network.iter().map(String::as_str).collect();
+    hosts.extend(stamped.iter().map(|(_, host)| *host));
+    match (confinement, &hosts[..]) {
+        (Confinement::Unconfined, _) => Vec::new(),
+        (Confinement::Confined, []) => vec!["There is no network: do not try to download anything.".to_owned()],
+        (Confinement::Confined, hosts) => {
+            let mut told = vec![format!(
+                "Of the network only these can be reached, through the proxy that is set: {}.",
+                hosts.join(", ")
+            )];
+            told.extend(stamped.iter().map(|(name, host)| {
+                format!(
+                    "Requests to {host} are given their credential ({name}) on the way: send none, and look for none."
+                )
+            }));
+            told
+        }
+    }
 }
 
 /// Tells each refused host once, and not more than a person reads.
@@ -127,4 +148,26 @@ pub(super) fn once(tell: impl Fn(Refusal) + Send + Sync + 'static) -> Arc<dyn Fn
             tell(refusal);
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::environment::SecretUse;
+
+    use super::*;
+
+    #[test]
+    fn an_agent_hears_of_hosts_that_need_no_credential_of_its() {
+        let to = SecretPurpose::Proxy {
+            host: "api.example".to_owned(),
+            header: "Authorization".to_owned(),
+            value: "Bearer {}".to_owned(),
+        };
+        let secrets = vec![SecretUse { name: "TOKEN".to_owned(), to }];
+        let definition = Definition { network: vec!["npm".to_owned()], secrets, ..Definition::default() };
+        let told = reached(Confinement::Confined, &definition);
+        assert!(told[0].ends_with("the proxy that is set: npm, api.example.") && told[1].contains("TOKEN"), "{told:?}");
+        assert_eq!(reached(Confinement::Confined, &Definition::default()).len(), 1);
+        assert!(reached(Confinement::Unconfined, &definition).is_empty());
+    }
 }
