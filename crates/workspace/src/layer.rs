@@ -33,8 +33,8 @@ use crate::{
 const DEEPEST: usize = 8;
 /// With more than one file in so many changed, a new checkout costs little more than what differs.
 const MANY_CHANGED: u64 = 4;
-/// Git tells times of files by whole seconds: in the second after this one, a file that changes is known by its time.
-const SETTLES: Duration = Duration::from_secs(2);
+/// The clock that files get their times from may be so much behind.
+const CLOCK_LAG: Duration = Duration::from_millis(50);
 /// How many of the layers used last are looked at for one that is near.
 const CANDIDATES: usize = 3;
 
@@ -84,7 +84,8 @@ impl BaseLayer {
 
     /// Whether a file that changes now may look to git as it was when the layer was made.
     pub fn is_young(&self) -> bool {
-        fs::metadata(self.index()).and_then(|file| file.modified()).is_ok_and(|settled| SystemTime::now() < settled)
+        let settles = fs::metadata(self.index()).and_then(|file| file.modified());
+        settles.is_ok_and(|settles| SystemTime::now() < settles + CLOCK_LAG)
     }
 
     /// The same index in one file.
@@ -162,6 +163,10 @@ impl Store<'_> {
         let new = self.home.unique(&parent);
         let made = (|| {
             let over = self.near_layer(base)?;
+            if let Some(over) = &over {
+                // Nothing says yet that it is wanted: this keeps it from being collected meanwhile.
+                use_now(&over.root);
+            }
             let about = self.fill_layer(base, over.as_ref(), &new, root)?;
             let text = serde_json::to_vec(&about).map_err(|error| Fault::bug(error.to_string()))?;
             put(&new.join("about.json"), &text)?;
@@ -236,9 +241,10 @@ impl Store<'_> {
         }
         // Git looks closer at files that are as young as their index. Nobody has written these since git did; who works over
         // them before this time needs an index of its own.
-        set_time(&index, SystemTime::now() + SETTLES)?;
+        let settles = next_second();
+        set_time(&index, settles)?;
         self.git_program().at(&git_dir).index(&index).args(["update-index", "--split-index"]).run()?;
-        set_time(&index, SystemTime::now() + SETTLES)?;
+        set_time(&index, settles)?;
         let mut stack = vec![base.commit.clone()];
         stack.extend(over.iter().flat_map(|over| over.about.stack.clone()));
         share_index(&git_dir, &shared, &root.join("index"))?;
@@ -251,6 +257,12 @@ impl Store<'_> {
         let names = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", from.as_str(), to.as_str()];
         Ok(pieces(&self.git().args(names).run()?).map(path_of).collect())
     }
+}
+
+/// Git tells times of files by whole seconds: from this one on, a file that changes is known by its time.
+fn next_second() -> SystemTime {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs() + 1)
 }
 
 fn set_time(file: &Path, time: SystemTime) -> Result<(), Fault> {
