@@ -1,6 +1,10 @@
 //! Workspaces over layers: the same as plain ones to whoever works in them.
 
-use std::{fs, path::Path, time::SystemTime};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use domain::{
     FaultClass,
@@ -81,9 +85,9 @@ async fn the_index_is_not_copied_into_a_workspace() {
     let origin = ground.resolve().await;
     ground.prepare_as(AttemptKey { task: TaskId(13), attempt: AttemptNo(1) }, &origin, None).await;
     // What is as young as its layer, git looks at closer, and notes so.
-    let seconds = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let made = seconds();
-    while seconds() == made {
+    let layer = ground.store(&origin).parent().unwrap().join("layers/base").join(origin.base.as_str());
+    let settles = fs::metadata(layer.join("tree/.git/index")).unwrap().modified().unwrap();
+    while SystemTime::now() < settles + Duration::from_millis(50) {
         tokio::task::yield_now().await;
     }
     let made = ground.prepare_as(KEY, &origin, None).await;

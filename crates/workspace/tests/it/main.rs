@@ -12,6 +12,7 @@ mod landing;
 mod layers;
 mod odd;
 mod packs;
+mod reflink;
 mod resolve;
 mod timing;
 mod work;
