@@ -160,20 +160,16 @@ fn put(root: &OwnedFd, scratch: &OwnedFd, mount: &Mount, cache: Option<OwnedFd>)
             attach(&tree, &at(target, Hidden::Directory)?)?;
         }
         Mount::Hide { target, what } => {
-            let at = match look(root, target.strip_prefix("/").unwrap_or(target)) {
-                Ok(at) => at,
-                // It was there when the view was made; what has gone since needs no veil.
-                Err(errno) if is_missing(errno) => return Ok(None),
-                Err(errno) => return Err(errno.into()),
+            let veil = match what {
+                Hidden::Directory => memory("0555", TINY)?,
+                Hidden::File => {
+                    let veil = clone_tree(CWD, Path::new("/dev/null"))?;
+                    sys::set_mount_attributes(&veil, READ_ONLY.bits().into(), 0)?;
+                    veil
+                }
             };
-            if *what == Hidden::Directory {
-                let veil = memory("0555", TINY)?;
-                attach(&veil, &at)?;
-                return Ok(Some(veil));
-            }
-            let veil = clone_tree(CWD, Path::new("/dev/null"))?;
-            sys::set_mount_attributes(&veil, READ_ONLY.bits().into(), 0)?;
-            attach(&veil, &at)?;
+            let veiled = veil_over(root, target.strip_prefix("/").unwrap_or(target), &veil)?;
+            return Ok(Some(veil).filter(|_| veiled && *what == Hidden::Directory));
         }
         Mount::Symlink { target, to } => {
             let relative = target.strip_prefix("/").unwrap_or(target);
@@ -190,6 +186,22 @@ fn clone_tree(directory: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
         | OpenTreeFlags::AT_RECURSIVE
         | OpenTreeFlags::AT_EMPTY_PATH;
     Ok(open_tree(directory, path, flags)?)
+}
+
+/// Whether there is something to veil: it was there when the view was made, and may have gone since.
+fn veil_over(root: &OwnedFd, path: &Path, veil: &OwnedFd) -> io::Result<bool> {
+    loop {
+        let at = match look(root, path) {
+            Ok(at) => at,
+            Err(errno) if is_missing(errno) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        };
+        match attach(veil, &at) {
+            // It went just now. Another may have taken its name, as programs replace files.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            attached => return attached.map(|()| true),
+        }
+    }
 }
 
 fn attach(tree: &OwnedFd, at: &OwnedFd) -> io::Result<()> {
