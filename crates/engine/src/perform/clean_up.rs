@@ -56,6 +56,10 @@ async fn keep_and_release(job: &Job<'_>, no: AttemptNo) -> Result<(), Fault> {
 }
 
 pub(super) async fn purge(job: &Job<'_>) -> Result<Event, Fault> {
+    for attempt in &job.task.attempts {
+        // One that could not be cleaned up then. Nothing of it is wanted any more.
+        job.site.ports.workspaces.release(job.task.origin.repository.clone(), job.key(attempt.no), None).await?;
+    }
     job.site.ports.workspaces.purge(job.task.origin.repository.clone(), job.task.id).await?;
     Ok(Event::Done { command: job.id })
 }

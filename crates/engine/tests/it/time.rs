@@ -1,6 +1,7 @@
 //! The clock: deadlines, reminders, rests.
 
 use domain::{
+    Fault,
     ports::agent::{Prompt, TurnConclusion},
     task::Status,
 };
@@ -58,6 +59,21 @@ async fn snapshots_are_forgotten_after_thirty_days() {
     rig.clock.advance(SignedDuration::from_hours(31 * 24));
     running.until(id, |task| task.waits().is_empty()).await;
     assert!(rig.workspaces.calls().contains(&"purge T-1".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_clean_up_could_not_remove_goes_with_the_snapshots() {
+    let rig = Rig::new(vec![TurnScript::finishes()]);
+    let running = rig.start().await;
+    let id = running.submit(brief()).await;
+    running.until(id, |task| matches!(task.status, Status::AwaitingReview(_)) && task.in_flight.is_empty()).await;
+    rig.workspaces.fail_next("release", Fault::environment("the disk is full"));
+    running.approve(id).await;
+    running.until_ended(id).await;
+    let calls = rig.workspaces.calls().len();
+    rig.clock.advance(SignedDuration::from_hours(31 * 24));
+    running.until(id, |task| task.waits().is_empty()).await;
+    assert_eq!(rig.workspaces.calls()[calls..], ["release T-1.1", "purge T-1"]);
 }
 
 #[tokio::test(start_paused = true)]
