@@ -286,7 +286,9 @@ impl Done {
         };
         let says = |words: &str| self.err.contains(words);
         if says("No space left") || says("Out of diskspace") || says("quota exceeded") {
-            Fault::environment(what).hint("free some disk space, then try again")
+            // What git says after that is about itself.
+            let first = self.err.lines().next().unwrap_or_default();
+            Fault::environment(format!("git {name}: {first}")).hint("free some disk space, then try again")
         } else if says("Read-only file system") || says("ermission denied") || says("insufficient permission") {
             Fault::environment(what).hint("make the directory writable for the user that runs Overnight")
         } else if says("annot allocate memory") || says("unable to create thread") || says("Too many open files") {
