@@ -203,7 +203,7 @@ async fn another_attempts_workspace_is_read_and_written() {
     assert!(world.plain().await.sh(&script).await.contains(canary), "the script finds it where it can");
     let printed = attempt.sh(&script).await;
     assert!(!printed.contains(&format!("{canary}\n")) && printed.ends_with("tried\n"), "{printed}");
-    assert_eq!(holding(&attempt.upper(), &[canary.clone()]).len(), 0);
+    assert_eq!(holding(&attempt.upper(), std::slice::from_ref(canary)).len(), 0);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! Each is made by a real sandbox. `Life` then does all that the host ever does with one.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{fs, os::unix::fs::MetadataExt};
 
 use domain::{
     FaultClass,
@@ -262,12 +262,22 @@ async fn rules_are_links_out_of_the_workspace() {
 #[tokio::test]
 async fn directories_are_locked_against_the_host() {
     let world = World::new().await;
-    let listing = lives(&world, "mkdir -p lock/in; echo x > lock/in/f; chmod 0 lock/in lock; rm -r src; mkdir src; chmod 0 src; chmod 0 file.txt").await;
-    if !listing.contains("\tlock/in/f") {
-        // Its owner may not read it either, and is told so by the fault of whoever tries.
-        assert!(!rustix::process::geteuid().is_root(), "{listing}");
+    let attempt = world.attempt(1).await;
+    attempt
+        .sh("mkdir -p lock/in; echo x > lock/in/f; chmod 0 lock/in lock; rm -r src; mkdir src; chmod 0 src file.txt")
+        .await;
+    if !rustix::process::geteuid().is_root() {
+        // Nothing is left out silently: who may not look is told where, and what to do.
+        let fault = attempt.snapshot().await.unwrap_err();
+        assert!(fault.class == FaultClass::Environment && fault.hint.is_some(), "{fault}");
+        attempt.sh("chmod 700 lock lock/in src file.txt").await;
     }
-    assert!(!Path::new(&world.home().join("workspaces/T-1.1")).exists());
+    let head = attempt.snapshot().await.unwrap().commit;
+    assert!(attempt.listing(&head).contains("\tlock/in/f"));
+    attempt.sh("chmod 0 lock/in lock").await;
+    attempt.sandbox.kill().await;
+    world.workspaces.release(attempt.origin.repository.clone(), attempt.key, None).await.unwrap();
+    assert!(!attempt.upper().exists());
 }
 
 #[tokio::test]

@@ -212,7 +212,7 @@ impl World {
         let request =
             PrepareRequest { repository: origin.repository.clone(), key, commit: origin.base.clone(), surroundings };
         let place = self.workspaces.prepare(request).await.unwrap();
-        self.open(origin, key, place, Purpose::Turn, confinement).await
+        self.open(key, place, Purpose::Turn, confinement).await
     }
 
     /// A check run on the base.
@@ -228,17 +228,11 @@ impl World {
         let request = CheckoutRequest { repository, commit, protect: None, name, surroundings };
         let place = self.workspaces.checkout(request).await.unwrap();
         let key = AttemptKey { task: TaskId(901), attempt: AttemptNo(1) };
-        self.open(origin, key, place, Purpose::Check, Confinement::Confined).await
+        self.open(key, place, Purpose::Check, Confinement::Confined).await
     }
 
-    async fn open(
-        &self,
-        origin: Origin,
-        key: AttemptKey,
-        place: Prepared,
-        purpose: Purpose,
-        confinement: Confinement,
-    ) -> Attempt<'_> {
+    async fn open(&self, key: AttemptKey, place: Prepared, purpose: Purpose, confinement: Confinement) -> Attempt<'_> {
+        let origin = self.origin().await;
         let refused: Arc<Mutex<Vec<Refusal>>> = Arc::default();
         let receiver = Arc::clone(&refused);
         let request = OpenRequest {
