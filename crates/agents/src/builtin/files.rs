@@ -14,6 +14,8 @@ const CHUNK: usize = 256 * 1024;
 /// The largest file that `edit` works on.
 const MAX_EDIT: usize = 8 * 1024 * 1024;
 const DEFAULT_LINES: u64 = 400;
+/// How far into a file lines are counted: one with holes can be of any length, and without a line end.
+const MAX_SKIPPED: u64 = 256 * 1024 * 1024;
 
 pub(super) fn read(files: &dyn Files, call: &Read) -> Done {
     let from = call.offset.unwrap_or(1).max(1);
@@ -61,6 +63,10 @@ fn page(files: &dyn Files, path: &str, from: u64, limit: u64) -> Result<Done, Fa
 fn start_of(files: &dyn Files, path: &str, skip: u64) -> Result<(u64, u64), Fault> {
     let (mut at, mut left, mut broken) = (0, skip, false);
     while left > 0 {
+        if at >= MAX_SKIPPED {
+            let what = format!("line {} of {path} is more than {} MiB into it", skip + 1, MAX_SKIPPED >> 20);
+            return Err(Fault::input(what).hint("look at it with a command"));
+        }
         let (chunk, _) = files.read(path, at, CHUNK)?;
         let Some(last) = chunk.last() else { break };
         broken = *last != b'\n';
@@ -157,4 +163,41 @@ fn nearest(content: &[u8], old: &str) -> String {
 
 pub(super) fn failed(fault: &Fault) -> Done {
     Done::error(fault.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use bytes::Bytes;
+    use domain::ports::sandbox::Entry;
+
+    use super::*;
+
+    /// A hole of a terabyte, and how much of it was read.
+    #[derive(Default)]
+    struct Hole(AtomicU64);
+
+    impl Files for Hole {
+        fn read(&self, _: &str, _: u64, max: usize) -> Result<(Bytes, u64), Fault> {
+            self.0.fetch_add(max as u64, Ordering::Relaxed);
+            Ok((vec![0; max].into(), 1 << 40))
+        }
+
+        fn write(&self, path: &str, _: &[u8]) -> Result<(), Fault> {
+            Err(Fault::input(path))
+        }
+
+        fn list(&self, _: &str) -> Result<Vec<Entry>, Fault> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn a_hole_is_not_read_to_its_end() {
+        let hole = Hole::default();
+        let told = failed(&page(&hole, "hole", 2, 1).err().unwrap());
+        assert!(told.text.starts_with("line 2 of hole is more than 256 MiB into it"), "{}", told.text);
+        assert_eq!(hole.0.into_inner(), MAX_SKIPPED);
+    }
 }

@@ -78,9 +78,9 @@ impl<'a> Workbench<'a> {
             Call::Shell(call) => self.shell(call, id).await,
             Call::Poll(call) => self.poll(call).await,
             Call::Search(call) => self.search(call).await,
-            Call::Read(call) => on_files(self.sandbox, |files| files::read(files, &call)).await,
-            Call::Edit(call) => on_files(self.sandbox, |files| files::edit(files, &call)).await,
-            Call::Write(call) => on_files(self.sandbox, |files| files::write(files, &call)).await,
+            Call::Read(call) => on_files(self.sandbox, move |files| files::read(files, &call)).await,
+            Call::Edit(call) => on_files(self.sandbox, move |files| files::edit(files, &call)).await,
+            Call::Write(call) => on_files(self.sandbox, move |files| files::write(files, &call)).await,
             Call::Progress(Progress { text, percent }) => {
                 let percent = percent.and_then(|percent| u8::try_from(percent.clamp(0, 100)).ok());
                 self.line.progress(percent, text);
@@ -226,12 +226,14 @@ impl<'a> Workbench<'a> {
     }
 }
 
-/// A tool on files, with the sandbox's files as they are now.
-async fn on_files(sandbox: &Arc<dyn Sandbox>, tool: impl FnOnce(&dyn Files) -> Done) -> Done {
-    match sandbox.files().await {
-        Ok(files) => tool(&*files),
-        Err(fault) => files::failed(&fault),
-    }
+/// A tool on files, with the sandbox's files as they are now; beside the runtime, as the disk and long files take their time.
+async fn on_files(sandbox: &Arc<dyn Sandbox>, tool: impl FnOnce(&dyn Files) -> Done + Send + 'static) -> Done {
+    let files = match sandbox.files().await {
+        Ok(files) => files,
+        Err(fault) => return files::failed(&fault),
+    };
+    let done = tokio::task::spawn_blocking(move || tool(&*files)).await;
+    done.unwrap_or_else(|error| files::failed(&Fault::bug(format!("the tool broke off: {error}"))))
 }
 
 /// What a search found, as lines of bounded length and number.
