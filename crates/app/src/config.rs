@@ -47,10 +47,14 @@ pub struct Network {
     pub authorities: Vec<PathBuf>,
 }
 
-/// Bounds of a sandbox whose environment names none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// What makes sandboxes, and the bounds of one whose environment names none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sandbox {
+    pub runner: Runner,
+    /// Of containers: the name of an image that the engine has.
+    pub image: Option<String>,
+    pub engine: EngineSocket,
     pub memory: Option<Size>,
     pub processes: Bound,
     pub disk: Option<Size>,
@@ -71,6 +75,38 @@ impl Sandbox {
             disk_bytes: self.disk.map(|size| size.0).or(usual.disk_bytes),
             ..usual
         }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runner {
+    /// Overnight itself.
+    #[default]
+    Namespaces,
+    /// Docker or Podman.
+    Container,
+}
+
+/// Where a container engine listens, written `unix:///run/podman/podman.sock`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineSocket(pub PathBuf);
+
+impl Default for EngineSocket {
+    /// Docker's, which Podman's own package for it takes too.
+    fn default() -> Self {
+        Self("/var/run/docker.sock".into())
+    }
+}
+
+impl<'de> Deserialize<'de> for EngineSocket {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let refused = || D::Error::custom("write a socket of this machine like \"unix:///run/podman/podman.sock\"");
+        let text = String::deserialize(deserializer).map_err(|_| refused())?;
+        text.strip_prefix("unix://")
+            .filter(|path| path.starts_with('/'))
+            .map(|path| Self(path.into()))
+            .ok_or_else(refused)
     }
 }
 
@@ -183,7 +219,7 @@ impl Config {
 mod tests {
     use std::path::Path;
 
-    use super::{Bound, Config, Processors, Size};
+    use super::{Bound, Config, EngineSocket, Processors, Runner, Size};
 
     #[test]
     fn bounds_are_numbers_or_none() {
@@ -196,8 +232,15 @@ mod tests {
     #[test]
     fn the_documented_settings_are_read() {
         let page = include_str!("../../../docs/configuration.md");
-        let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-        let config = Config::parse(example).unwrap();
+        let example = |nth| page.split("```toml\n").nth(nth).and_then(|rest: &str| rest.split("```").next()).unwrap();
+        let contained = Config::parse(example(2)).unwrap().sandbox;
+        assert_eq!(
+            (contained.runner, contained.engine.0.to_str()),
+            (Runner::Container, Some("/run/podman/podman.sock"))
+        );
+        assert_eq!(contained.image.as_deref(), Some("docker.io/library/rust:1"));
+        let config = Config::parse(example(1)).unwrap();
+        assert_eq!((config.sandbox.runner, &config.sandbox.engine), (Runner::Namespaces, &EngineSocket::default()));
         assert_eq!(config.layers.budget, Some(Size(20 << 30)));
         assert_eq!(config.network.private, ["registry.corp", "*.build.corp"]);
         assert_eq!(config.network.authorities, [Path::new("corp-ca.pem")]);
@@ -216,6 +259,8 @@ mod tests {
             ("[layers]\nbudget = \"0 GiB\"\n", "a size like"),
             ("[sandbox]\nmemory = 5\n", "a size like"),
             ("[sandbox]\ncpus = 0\n", "number of processors"),
+            ("[sandbox]\nrunner = \"vm\"\n", "container"),
+            ("[sandbox]\nengine = \"tcp://host:2375\"\n", "a socket of this machine"),
             ("[network]\nprivate = \"registry.corp\"\n", "sequence"),
         ] {
             let why = Config::parse(text).unwrap_err();

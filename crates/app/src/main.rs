@@ -28,9 +28,11 @@ pub enum Exit {
 }
 
 fn main() -> ExitCode {
-    // Before anything else makes a thread: the zygote forks.
-    if std::env::args_os().nth(1).is_some_and(|first| first == sandbox::ZYGOTE_ARGUMENT) {
-        sandbox::zygote_main();
+    // Before anything else makes a thread: these fork.
+    match std::env::args_os().nth(1).as_ref().and_then(|first| first.to_str()) {
+        Some(sandbox::ZYGOTE_ARGUMENT) => sandbox::zygote_main(),
+        Some(sandbox::KEEPER_ARGUMENT) => sandbox::keeper_main(),
+        Some(_) | None => {}
     }
     let cli = Cli::parse();
     let form = if cli.json { Form::Json } else { Form::Text };

@@ -1,6 +1,9 @@
 //! Which implementation stands behind which port: the one place that knows all rooms.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use agents::Agents;
 use checks::Checks;
@@ -16,11 +19,14 @@ use engine::{
 use environments::Environments;
 use gateway::Gateway;
 use jiff::Timestamp;
-use sandbox::Sandboxes;
+use sandbox::{ContainerOptions, Containers, Sandboxes};
 use store::Store;
 use workspace::{Rung, Workspaces};
 
-use crate::{config::Config, home::Home};
+use crate::{
+    config::{self, Config, Runner},
+    home::Home,
+};
 
 /// The machine's clock.
 #[derive(Debug)]
@@ -55,20 +61,18 @@ pub async fn start(home: &Home) -> Result<Started, Fault> {
         disk: config.limits.disk.or(usual.disk),
         ..usual
     };
-    let (ports, rung) = ports(home.path(), &config, checks_at_once)?;
+    let (ports, rung) = ports(home.path(), &config, checks_at_once).await?;
     let (handle, engine) = Engine::start(options, ports).await?;
     Ok(Started { handle, engine, rung })
 }
 
-fn ports(home: &Path, config: &Config, checks_at_once: usize) -> Result<(Ports, &'static str), Fault> {
+async fn ports(home: &Path, config: &Config, checks_at_once: usize) -> Result<(Ports, &'static str), Fault> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // First: a home that is damaged or too new is touched by nobody else.
     let store = Store::open(store::Options { home: home.to_owned(), clock: Arc::clone(&clock) })?;
     // No sandbox may see this home, wherever it is: other tasks' work, the keys, the daemon's socket.
     let hidden = vec![home.to_owned()];
-    let sandboxes =
-        Sandboxes::start(sandbox::Options { hidden: hidden.clone(), ..sandbox::Options::from_env(home.to_owned()) })?;
-    let rung = if sandboxes.probe().layers { Rung::Overlay } else { Rung::probe_copy(home) };
+    let (sandboxes, rung) = sandboxes(home, &config.sandbox, hidden.clone()).await?;
     let layers_bytes = config.layers.budget.map(|size| size.0);
     let workspaces = Workspaces::open(workspace::Options { home: home.to_owned(), rung, layers_bytes })?;
     let egress = Arc::new(Proxy::new(egress::Options {
@@ -108,6 +112,36 @@ fn ports(home: &Path, config: &Config, checks_at_once: usize) -> Result<(Ports, 
         egress,
     };
     Ok((ports, word(rung)))
+}
+
+/// What makes sandboxes, and how workspaces get their files then.
+async fn sandboxes(
+    home: &Path,
+    config: &config::Sandbox,
+    hidden: Vec<PathBuf>,
+) -> Result<(Arc<dyn domain::ports::sandbox::Sandboxes>, Rung), Fault> {
+    let own =
+        Sandboxes::start(sandbox::Options { hidden: hidden.clone(), ..sandbox::Options::from_env(home.to_owned()) })?;
+    match config.runner {
+        Runner::Namespaces => {
+            let rung = if own.probe().layers { Rung::Overlay } else { Rung::probe_copy(home) };
+            Ok((own, rung))
+        }
+        Runner::Container => {
+            let image = config.image.clone().ok_or_else(|| {
+                Fault::input("config.toml: sandboxes in containers need an image")
+                    .hint("name one that the engine has: `image = \"…\"` below [sandbox]")
+            })?;
+            let options = ContainerOptions {
+                engine: config.engine.0.clone(),
+                image,
+                program: "/proc/self/exe".into(),
+                state: home.to_owned(),
+                hidden,
+            };
+            Ok((Containers::start(options, own).await?, Rung::probe_copy(home)))
+        }
+    }
 }
 
 fn word(rung: Rung) -> &'static str {
