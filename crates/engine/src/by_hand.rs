@@ -8,9 +8,9 @@ use domain::{
     event::{Event, Receipt},
     ids::{Actor, AttemptKey, AttemptNo, CommitId, TaskId, TurnNo, Via},
     ports::{
-        environments::{OpenRequest, Opened, Purpose},
-        sandbox::{Exec, Limits, Sandbox, Terminal, WindowSize},
-        workspace::{ChangedPath, PrepareRequest, Prepared, Snapshot, SnapshotRequest, Surroundings},
+        environments::Opened,
+        sandbox::{Exec, Sandbox, Terminal, WindowSize},
+        workspace::{ChangedPath, PrepareRequest, Snapshot, SnapshotRequest, Surroundings},
     },
     task::{Status, Task},
 };
@@ -18,7 +18,7 @@ use domain::{
 use crate::{
     embedded::Core,
     incoming::Incoming,
-    perform::{HandsOn, Sweep, Taken, snapshot_message},
+    perform::{HandsOn, Sweep, Taken, opening, snapshot_message},
 };
 
 /// A shell may stay open for this long.
@@ -152,7 +152,8 @@ impl Core {
             PrepareRequest { repository: task.origin.repository.clone(), key, commit: from.clone(), surroundings };
         let place = self.site.ports.workspaces.prepare(request).await?;
         let found = self.keep(&task, key, turn).await?;
-        let Opened { sandbox, notes } = self.site.ports.environments.open(own_sandbox(&task, place)).await?;
+        let request = opening(&task.origin, place, task.confinement);
+        let Opened { sandbox, notes } = self.site.ports.environments.open(request).await?;
         let terminal = sandbox.terminal(exec, size).await?;
         hands.in_sandbox(Arc::clone(&sandbox));
         let place = Place::Own { sandbox, from, hands };
@@ -221,20 +222,6 @@ impl Core {
 
 /// A login shell, the nicest there is.
 const SHELL: &str = "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l";
-
-fn own_sandbox(task: &Task, place: Prepared) -> OpenRequest {
-    OpenRequest {
-        repository: task.origin.repository.clone(),
-        base: task.origin.base.clone(),
-        place,
-        purpose: Purpose::Turn,
-        confinement: task.confinement,
-        env: Vec::new(),
-        bridges: Vec::new(),
-        refused: Arc::new(|refusal| tracing::info!(?refusal, "a person's shell was not let through")),
-        output_bytes: Limits::default().output_bytes,
-    }
-}
 
 /// The attempt that is meant: the one named, the one under review, or the only one.
 fn attempt_of(task: &Task, named: Option<AttemptNo>) -> Result<AttemptNo, Fault> {

@@ -32,7 +32,7 @@ pub(crate) use self::{
     environment::checks_of,
     hands::{HandsOn, Taken},
     message::snapshot as snapshot_message,
-    previews::{Subject, Sweep},
+    previews::{Subject, Sweep, opening},
     site::{Driver, Places, Site},
 };
 

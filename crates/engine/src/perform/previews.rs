@@ -13,8 +13,8 @@ use domain::{
     ids::{AttemptKey, CommitId},
     ports::{
         environments::{OpenRequest, Opened, Purpose},
-        sandbox::{Limits, Sandbox},
-        workspace::{CheckoutRequest, Origin, Surroundings},
+        sandbox::{Confinement, Limits, Sandbox},
+        workspace::{CheckoutRequest, Origin, Prepared, Surroundings},
     },
 };
 use tokio::{
@@ -22,7 +22,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::Site;
+use super::{Site, environment::once};
 
 /// How long a preview that nobody connects to is kept.
 const IDLE: Duration = Duration::from_mins(10);
@@ -111,6 +111,21 @@ impl Previews {
     }
 }
 
+/// A sandbox as a turn has it, for a person: no agent's model leads into it, and what is refused is told in the log.
+pub(crate) fn opening(origin: &Origin, place: Prepared, confinement: Confinement) -> OpenRequest {
+    OpenRequest {
+        repository: origin.repository.clone(),
+        base: origin.base.clone(),
+        place,
+        purpose: Purpose::Turn,
+        confinement,
+        env: Vec::new(),
+        bridges: Vec::new(),
+        refused: once(|refusal| tracing::info!(?refusal, "a person's sandbox was not let through")),
+        output_bytes: Limits::default().output_bytes,
+    }
+}
+
 /// Which previews end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sweep {
@@ -140,18 +155,7 @@ impl Preview {
             surroundings,
         };
         let place = site.ports.workspaces.checkout(request).await?;
-        let request = OpenRequest {
-            repository: origin.repository,
-            base: origin.base,
-            place,
-            purpose: Purpose::Turn,
-            confinement,
-            env: Vec::new(),
-            bridges: Vec::new(),
-            refused: Arc::new(|refusal| tracing::info!(?refusal, "a preview was not let through")),
-            output_bytes: Limits::default().output_bytes,
-        };
-        match site.ports.environments.open(request).await {
+        match site.ports.environments.open(opening(&origin, place, confinement)).await {
             Ok(Opened { sandbox, notes }) => Ok(Self { head, checkout: name, sandbox, notes, last: Instant::now() }),
             Err(fault) => {
                 site.ports.workspaces.discard_checkout(name).await;
