@@ -99,7 +99,8 @@ fn podman(place: &Path) -> Command {
     if find("runc").is_some() {
         podman.args(["--runtime", "runc"]);
     }
-    podman.env("CONTAINERS_CONF", configuration);
+    // What its own parts leave behind is not left here.
+    podman.env("CONTAINERS_CONF", configuration).current_dir(place);
     podman
 }
 
