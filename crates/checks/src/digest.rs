@@ -107,6 +107,9 @@ fn describe(told: &Told<'_>, page: &mut Page) {
         for located in loose.iter().take(TESTS) {
             page.line(&format!("- {}", message(located, "  ").trim_start()));
         }
+        if loose.len() > TESTS {
+            page.line(&format!("and {} more in its output.", loose.len() - TESTS));
+        }
     }
     let says_why = !explained.is_empty() || (run.new_failures.is_empty() && !run.missing.is_empty());
     if !says_why {

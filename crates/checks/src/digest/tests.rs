@@ -60,3 +60,14 @@ fn no_name_or_path_is_too_long_for_it() {
     let text = digest(Verdict::Red, &[Told { run: &run, report: &report, text: &long }], &touched);
     assert!(text.len() <= 4096 && text.contains("is red"), "{}", text.len());
 }
+
+#[test]
+fn the_first_errors_of_a_linter_stand_with_their_place() {
+    let line = |nth: usize| format!("src/a.py:{nth}: error: Name \"x{nth}\" is not defined  [name-defined]\n");
+    let output: String = (1..=40).map(line).collect();
+    let report = parse(&output, &[]);
+    let run = run("mypy", Verdict::Red, &report);
+    let text = digest(Verdict::Red, &[Told { run: &run, report: &report, text: &output }], &Touched::default());
+    assert!(text.contains("- src/a.py:1: error: Name \"x1\" is not defined"), "{text}");
+    assert!(text.contains("\nand 28 more in its output.\n") && text.len() <= 4096, "{text}");
+}

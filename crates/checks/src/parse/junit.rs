@@ -20,6 +20,29 @@ struct Case {
     place: Option<(String, u32)>,
 }
 
+/// The failures that suites say they have, the outermost ones that say it.
+#[derive(Default)]
+struct Told {
+    failed: u32,
+    /// Nesting of the suite whose count holds.
+    within: Option<usize>,
+}
+
+impl Told {
+    fn enter(&mut self, tag: &BytesStart<'_>, open: usize) {
+        if self.within.is_none() && matches!(tag.local_name().as_ref(), "testsuites" | "testsuite") {
+            let count = |key: &str| attribute(tag, key).and_then(|count| count.parse::<u32>().ok());
+            let (failures, errors) = (count("failures"), count("errors"));
+            self.within = failures.or(errors).map(|_| open);
+            self.failed = [failures, errors].into_iter().flatten().fold(self.failed, u32::saturating_add);
+        }
+    }
+
+    fn leave(&mut self, open: usize) {
+        self.within = self.within.filter(|within| *within != open);
+    }
+}
+
 /// `None` for a file that is not well-formed JUnit: a broken report says nothing.
 pub(super) fn read(content: &str) -> Option<Report> {
     let mut reader = Reader::from_str(content);
@@ -28,11 +51,17 @@ pub(super) fn read(content: &str) -> Option<Report> {
     let mut case: Option<Case> = None;
     let mut said: Option<String> = None;
     let mut open = 0_usize;
+    let mut told = Told::default();
     loop {
         match reader.read_event().ok()? {
-            Event::Eof => return (open == 0).then_some(report),
+            Event::Eof => {
+                // Failures that it counts and does not show.
+                report.unnamed.failed = told.failed.saturating_sub(report.total().failed);
+                return (open == 0).then_some(report);
+            }
             Event::Start(tag) => {
                 open += 1;
+                told.enter(&tag, open);
                 start(&tag, &mut suites, &mut case);
                 said = is_failure(tag.local_name().as_ref()).then(String::new);
                 if suites.len() > DEEPEST {
@@ -48,6 +77,7 @@ pub(super) fn read(content: &str) -> Option<Report> {
                 }
             }
             Event::End(tag) => {
+                told.leave(open);
                 open = open.checked_sub(1)?;
                 match (tag.local_name().as_ref(), &mut case) {
                     ("testcase", _) => finish(case.take(), &mut report),

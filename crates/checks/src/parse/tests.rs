@@ -356,6 +356,14 @@ fn a_broken_junit_file_says_nothing() {
 }
 
 #[test]
+fn a_junit_file_that_counts_more_failures_than_it_shows_is_held_to_its_count() {
+    let file = r#"<testsuites><testsuite failures="1" errors="1"><testcase name="a"/><testcase name="b"><error/></testcase>
+        <testsuite failures="9"/></testsuite></testsuites>"#;
+    let report = parse("", &[file.to_owned()]);
+    assert_eq!((report.unnamed.failed, report.total()), (1, Tally { passed: 1, failed: 2, skipped: 0 }));
+}
+
+#[test]
 fn a_file_names_what_the_terminal_counts_but_hides_nothing() {
     let (terminal, file) = (fixture("pytest-quiet.txt"), fixture("junit-pytest.xml"));
     let both = parse(&terminal, std::slice::from_ref(&file));

@@ -26,6 +26,9 @@ pub(super) fn read(lines: &mut Lines<'_>, report: &mut Report) {
     while let Some(ran) = (from..lines.len()).find(|index| RAN.is_match(lines.at(*index))) {
         let result = (ran + 1..ran + 4)
             .find(|index| lines.at(*index).starts_with("OK") || lines.at(*index).starts_with("FAILED"));
+        // Without its last word it was killed, or more failed than can be read.
+        report.broken |= result.is_none();
+        report.cut_short |= result.is_none();
         let end = result.map_or(ran + 1, |index| index + 1);
         let result = lines.at(end - 1);
         let blocks = session(lines, from..ran, report, result);

@@ -14,7 +14,7 @@ use domain::check::TestStatus;
 use regex::Regex;
 
 use super::{
-    Lines, Located, Report,
+    LOCATED, Lines, Located, Report,
     text::{counts, expression, place},
 };
 
@@ -101,15 +101,23 @@ fn failures(lines: &Lines<'_>, range: Range<usize>) -> Vec<(String, bool, Range<
         } else if let Some(failed) = line.starts_with(" FAIL  ").then(|| FAILED.captures(line)).flatten() {
             let is_suite = in_suites || failed.get(2).is_none();
             let name = format!("{}{}", &failed[1], failed.get(2).map_or("", |way| way.as_str()));
-            let from = (index..range.end).find(|next| !lines.at(*next).starts_with(" FAIL  ")).unwrap_or(range.end);
-            let to = (from..range.end).find(|next| lines.at(*next).starts_with('⎯')).unwrap_or(range.end);
             let nth = found.len();
-            found.entry(name).or_insert((nth, is_suite, from..to));
+            // Only so many are told of: to look for the words of all would take too long where there are very many.
+            let body = if nth < LOCATED { body(lines, index..range.end) } else { index..index };
+            found.entry(name).or_insert((nth, is_suite, body));
         }
     }
     let mut list: Vec<_> = found.into_iter().collect();
     list.sort_by_key(|(_, (nth, ..))| *nth);
     list.into_iter().map(|(name, (_, is_suite, body))| (name, is_suite, body)).collect()
+}
+
+/// The lines below a failure's name, or below the names that share them.
+fn body(lines: &Lines<'_>, range: Range<usize>) -> Range<usize> {
+    let end = range.end;
+    let from = (range.start..end).find(|next| !lines.at(*next).starts_with(" FAIL  ")).unwrap_or(end);
+    let to = (from..end).find(|next| lines.at(*next).starts_with('⎯')).unwrap_or(end);
+    from..to
 }
 
 /// The words of a failure up to its first frame, and that frame.

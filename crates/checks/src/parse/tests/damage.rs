@@ -32,7 +32,14 @@ fn bases(report: &Report) -> Vec<Outcome> {
     let well = |names: &[&str], end: CheckEnd| {
         let mut base = report.clone();
         for name in names {
-            base.tests.insert((*name).to_owned(), Tally { passed: 1, ..Tally::default() });
+            let pass = Tally { passed: 1, ..Tally::default() };
+            match report.passes {
+                Passes::Named => drop(base.tests.insert((*name).to_owned(), pass)),
+                Passes::Counted | Passes::Untold => {
+                    base.tests.remove(*name);
+                    base.unnamed.add(pass);
+                }
+            }
         }
         outcome(end, base)
     };
@@ -52,7 +59,8 @@ fn stays_red(name: &str, damaged: String, bases: &[Outcome]) {
 /// The reports with failing tests, and the bases on which they are red.
 static RED: LazyLock<Vec<(&str, &str, Vec<Outcome>)>> = LazyLock::new(|| {
     let read = FIXTURES.iter().map(|(name, text)| (name.as_str(), text.as_str(), bases(&read_as(name, text.clone()))));
-    read.filter(|(.., bases)| bases.len() > 1).collect()
+    // Plain `go test` does not even count what passes, so that a lost line cannot be missed there.
+    read.filter(|(name, _, bases)| bases.len() > 1 && *name != "go-plain.txt").collect()
 });
 
 #[test]
@@ -68,7 +76,8 @@ fn a_red_report_stays_red_wherever_it_is_cut() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    // A failing case stands in the output; it becomes a test of its own, not a file.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
     #[test]
     fn a_red_report_stays_red_without_some_lines_and_with_others_moved(
