@@ -277,6 +277,16 @@ async fn paths_are_told_from_the_root_of_the_repository() {
 }
 
 #[tokio::test]
+async fn a_sarif_file_says_where_once_the_run_has_written_it() {
+    let file = r#"{"runs":[{"results":[{"ruleId":"R1","level":"error","message":{"text":"bad"},"locations":[{"physicalLocation":
+        {"artifactLocation":{"uri":"file://$PWD/src/a.py"},"region":{"startLine":3}}}]}]}]}"#;
+    let world = script(&format!("cat > lint.sarif <<END\n{file}\nEND\nexit 1"));
+    let judgement = world.judgement(&["sh t.sh"]).await;
+    assert_eq!(judgement.verdict, Verdict::Red);
+    assert!(judgement.digest.contains("- src/a.py:3: R1 bad"), "{}", judgement.digest);
+}
+
+#[tokio::test]
 async fn a_large_output_is_kept_whole_and_told_briefly() {
     let noise = "i=0; while [ $i -lt 30000 ]; do echo \"line $i of a talkative check that prints a lot of words each time\"; i=$((i+1)); done";
     let world = script(&format!("{noise}; echo the last words; exit 1"));
