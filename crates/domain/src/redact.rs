@@ -24,6 +24,7 @@ struct Pattern {
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names: Vec<&str> = self.patterns.iter().map(|pattern| pattern.name.as_str()).collect();
+        names.sort_unstable();
         names.dedup();
         f.debug_set().entries(names).finish()
     }

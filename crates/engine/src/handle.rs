@@ -77,6 +77,8 @@ impl Handle {
         let (id, origin) = match submit.repository {
             Some(request) => {
                 let origin = ports.workspaces.resolve(request).await?;
+                // What its base says wrong of its environment is told to the one who is still there.
+                ports.environments.definition(origin.repository.clone(), origin.base.clone()).await?;
                 (ports.store.next_task(), origin)
             }
             None if submit.brief.deliverable == Deliverable::Report => {
