@@ -5,7 +5,7 @@
 //! it. Two rules keep a hostile repository or agent harmless:
 //!
 //! - Host git runs on the private store. It never takes a git directory, an index or a configuration from a directory that
-//!   an agent can write; such a directory is at most the work tree of a call that lists names.
+//!   an agent can write; such a directory is at most the work tree of a call that lists names or notes which files are unchanged.
 //! - In the user's own repository only plumbing is called that runs no configured program, with hooks off. Work trees are
 //!   read and written by git on the private store, where no filter or driver is configured.
 #![forbid(unsafe_code)]
