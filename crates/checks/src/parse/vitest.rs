@@ -101,10 +101,13 @@ fn failures(lines: &Lines<'_>, range: Range<usize>) -> Vec<(String, bool, Range<
         } else if let Some(failed) = line.starts_with(" FAIL  ").then(|| FAILED.captures(line)).flatten() {
             let is_suite = in_suites || failed.get(2).is_none();
             let name = format!("{}{}", &failed[1], failed.get(2).map_or("", |way| way.as_str()));
+            if found.contains_key(&name) {
+                continue;
+            }
             let nth = found.len();
             // Only so many are told of: to look for the words of all would take too long where there are very many.
             let body = if nth < LOCATED { body(lines, index..range.end) } else { index..index };
-            found.entry(name).or_insert((nth, is_suite, body));
+            found.insert(name, (nth, is_suite, body));
         }
     }
     let mut list: Vec<_> = found.into_iter().collect();

@@ -115,3 +115,10 @@ fn mocha_names_the_way_down() {
     }
     assert_eq!(read("mocha-red.txt").tests["divide > some day"].skipped, 1);
 }
+
+#[test]
+fn a_failure_that_vitest_names_very_often_is_read_at_once() {
+    let text = " RUN  v4.1.0 /x\n".to_owned() + &" FAIL  a.test.ts > x\n".repeat(100_000);
+    let report = parse(&text, &[]);
+    assert_eq!((failing(&report), report.broken), (vec!["a.test.ts > x"], true));
+}
