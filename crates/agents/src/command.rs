@@ -134,11 +134,14 @@ impl Agent for Command {
 }
 
 /// What the usual clients look for: the gateway's address, and a token of the attempt in the place of a key.
-fn client_variables(endpoint: &Endpoint) -> [(String, String); 4] {
+fn client_variables(endpoint: &Endpoint) -> [(String, String); 7] {
     let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     [
         variable("ANTHROPIC_BASE_URL", &endpoint.url),
         variable("ANTHROPIC_API_KEY", &endpoint.token),
+        variable("GOOGLE_GEMINI_BASE_URL", &endpoint.url),
+        variable("GEMINI_API_KEY", &endpoint.token),
+        variable("GOOGLE_API_KEY", &endpoint.token),
         variable("OPENAI_BASE_URL", &format!("{}/v1", endpoint.url)),
         variable("OPENAI_API_KEY", &endpoint.token),
     ]

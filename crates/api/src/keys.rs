@@ -19,8 +19,9 @@ struct Provider {
     base_url: &'static str,
 }
 
-const PROVIDERS: [Provider; 2] = [
+const PROVIDERS: [Provider; 3] = [
     Provider { name: "anthropic", api_key: "ANTHROPIC_API_KEY", base_url: "ANTHROPIC_BASE_URL" },
+    Provider { name: "gemini", api_key: "GEMINI_API_KEY", base_url: "GEMINI_BASE_URL" },
     Provider { name: "openai", api_key: "OPENAI_API_KEY", base_url: "OPENAI_BASE_URL" },
 ];
 

@@ -200,7 +200,7 @@ pub struct Run {
     /// `builtin`, or `command` with the program after `--`
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
-    /// The model; `anthropic/NAME` or `openai/NAME` chooses the dialect
+    /// The model; `anthropic/NAME`, `gemini/NAME` or `openai/NAME` chooses the dialect
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Start from this revision instead of HEAD
@@ -377,6 +377,7 @@ pub enum Key {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Provider {
     Anthropic,
+    Gemini,
     Openai,
 }
 
@@ -384,6 +385,7 @@ impl Provider {
     pub fn word(self) -> &'static str {
         match self {
             Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
             Self::Openai => "openai",
         }
     }

@@ -77,8 +77,12 @@ impl BoundModel {
             kept_input: 0,
             max_output: u64::from(request.max_output),
         };
-        let outgoing =
-            Outgoing { method: Method::POST, url: self.route.replies()?, headers: self.route.headers(), body };
+        let outgoing = Outgoing {
+            method: Method::POST,
+            url: self.route.replies(&self.model)?,
+            headers: self.route.headers(),
+            body,
+        };
         let mut patience = self.upstream.patience();
         let mut cuts = 0;
         loop {

@@ -11,37 +11,44 @@ use reqwest::{
 };
 
 use crate::{
-    dialect::{Dialect, anthropic, openai},
+    dialect::{Dialect, anthropic, gemini, openai},
     prices::Price,
 };
 
 /// The model that is taken when none is named.
 const DEFAULT_ANTHROPIC: &str = "claude-sonnet-5-5";
+const DEFAULT_GEMINI: &str = "gemini-3.8-flash";
 const DEFAULT_OPENAI: &str = "gpt-6.1-sol";
 
-const NO_KEY_HINT: &str = "set ANTHROPIC_API_KEY or OPENAI_API_KEY, or store a key with `overnight key set anthropic`; \
-     ANTHROPIC_BASE_URL or OPENAI_BASE_URL alone reach a local server; `overnight demo` needs no key";
-const KNOWN_NAMES: &str = "known names begin with `claude-`, `gpt-` or `o3` and the like; `anthropic/NAME` or `openai/NAME` \
-     says in which dialect to ask for any other model";
+const NO_KEY_HINT: &str = "set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY, or store a key with `overnight key set anthropic`; \
+     ANTHROPIC_BASE_URL, OPENAI_BASE_URL or GEMINI_BASE_URL alone reach a local server; `overnight demo` needs no key";
+const KNOWN_NAMES: &str = "known names begin with `claude-`, `gemini-`, `gpt-` or `o3` and the like; `anthropic/NAME`, \
+     `gemini/NAME` or `openai/NAME` says in which dialect to ask for any other model";
 
 impl Dialect {
-    fn variables(self) -> (&'static str, &'static str) {
+    /// Of the key and of the address. Of several, the first one that is set counts.
+    fn variables(self) -> (&'static [&'static str], &'static [&'static str]) {
         match self {
-            Self::Anthropic => ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
-            Self::OpenAi => ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+            Self::Anthropic => (&["ANTHROPIC_API_KEY"], &["ANTHROPIC_BASE_URL"]),
+            Self::Gemini => (&["GEMINI_API_KEY", "GOOGLE_API_KEY"], &["GEMINI_BASE_URL", "GOOGLE_GEMINI_BASE_URL"]),
+            Self::OpenAi => (&["OPENAI_API_KEY"], &["OPENAI_BASE_URL"]),
         }
     }
 }
 
 /// Splits a full model name into dialect and bare name. `None`: the dialect cannot be told.
 pub(crate) fn split(name: &str) -> Option<(Dialect, &str)> {
-    for dialect in [Dialect::Anthropic, Dialect::OpenAi] {
+    for dialect in [Dialect::Anthropic, Dialect::Gemini, Dialect::OpenAi] {
         if let Some(bare) = name.strip_prefix(dialect.prefix()) {
-            return (!bare.is_empty()).then_some((dialect, bare));
+            // It becomes a part of a path.
+            let is_fit = dialect != Dialect::Gemini || gemini::is_name(bare);
+            return (is_fit && !bare.is_empty()).then_some((dialect, bare));
         }
     }
     if name.starts_with("claude-") {
         Some((Dialect::Anthropic, name))
+    } else if name.starts_with("gemini-") && gemini::is_name(name) {
+        Some((Dialect::Gemini, name))
     } else if openai::is_own_model(name) {
         Some((Dialect::OpenAi, name))
     } else {
@@ -53,9 +60,11 @@ pub(crate) fn split(name: &str) -> Option<(Dialect, &str)> {
 pub(crate) fn resolve(name: Option<&str>, credentials: &Credentials, budget: &Budget) -> Result<ResolvedModel, Fault> {
     let name = match name.map(str::trim).filter(|name| !name.is_empty()) {
         Some(name) => name,
-        None if credentials.get("ANTHROPIC_API_KEY").is_some() => DEFAULT_ANTHROPIC,
-        None if credentials.get("OPENAI_API_KEY").is_some() => DEFAULT_OPENAI,
+        None if Dialect::Anthropic.key(credentials).is_some() => DEFAULT_ANTHROPIC,
+        None if Dialect::OpenAi.key(credentials).is_some() => DEFAULT_OPENAI,
+        None if Dialect::Gemini.key(credentials).is_some() => DEFAULT_GEMINI,
         None if Dialect::Anthropic.base(credentials).is_some() => DEFAULT_ANTHROPIC,
+        None if Dialect::Gemini.base(credentials).is_some() => DEFAULT_GEMINI,
         None if Dialect::OpenAi.base(credentials).is_some() => {
             return Err(Fault::input("OPENAI_BASE_URL is set, but no model is named")
                 .hint("say which one the server has, for example `--model openai/qwen3-coder`"));
@@ -85,7 +94,7 @@ pub(crate) fn named(name: &str) -> Result<(Dialect, &str), Fault> {
 #[derive(Clone)]
 pub(crate) struct Route {
     pub dialect: Dialect,
-    /// Without a slash at its end; a path of the API comes after it. `OpenAI`'s holds the `/v1`, Anthropic's does not.
+    /// Without a slash at its end; a path of the API comes after it. `OpenAI`'s holds the `/v1`, the others' do not.
     base: String,
     /// For messages: never with a user name or password in it.
     pub host: String,
@@ -95,30 +104,32 @@ pub(crate) struct Route {
 impl Route {
     /// `Input` when there is neither key nor address, or one of them cannot be used.
     pub fn new(dialect: Dialect, credentials: &Credentials) -> Result<Self, Fault> {
-        let (key_name, base_name) = dialect.variables();
-        let key = credentials.get(key_name).map(str::trim).filter(|key| !key.is_empty());
-        let named = dialect.base(credentials);
+        let (key, named) = (dialect.key(credentials), dialect.base(credentials));
+        let (keys, _) = dialect.variables();
+        let key_name = key.map_or(keys[0], |(name, _)| name);
         if key.is_none() && named.is_none() {
             return Err(
                 Fault::input(format!("no key is at hand for this model: {key_name} is not set")).hint(NO_KEY_HINT)
             );
         }
-        let base = named.unwrap_or(match dialect {
-            Dialect::Anthropic => "https://api.anthropic.com",
-            Dialect::OpenAi => "https://api.openai.com/v1",
+        let (base_name, base) = named.unwrap_or(match dialect {
+            Dialect::Anthropic => ("", "https://api.anthropic.com"),
+            Dialect::Gemini => ("", "https://generativelanguage.googleapis.com"),
+            Dialect::OpenAi => ("", "https://api.openai.com/v1"),
         });
         let url = Url::parse(base).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let Some(url) = url else {
             return Err(Fault::input(format!("{base_name} is not an http or https address"))
                 .hint("write it like https://models.example.com"));
         };
-        let key = key.map(|key| dialect.key_value(key)).transpose().map_err(|_| {
+        let key = key.map(|(_, key)| dialect.key_value(key)).transpose().map_err(|_| {
             Fault::input(format!("{key_name} cannot be a key: it holds characters that no header can carry"))
                 .hint("copy the key again, without spaces or line breaks")
         })?;
         let base = base.trim_end_matches('/');
         let base = match dialect {
             Dialect::Anthropic => base.strip_suffix("/v1").unwrap_or(base),
+            Dialect::Gemini => base.strip_suffix("/v1beta").unwrap_or(base),
             Dialect::OpenAi => base,
         };
         let host = match url.port() {
@@ -128,31 +139,34 @@ impl Route {
         Ok(Self { dialect, base: base.to_owned(), host, key })
     }
 
-    /// The address of `path`, which begins with `/v1/` and may have a query.
+    /// The address of `path`, which begins with `/v1/` or `/v1beta/` and may have a query.
     pub fn url(&self, path: &str) -> Result<Url, Fault> {
         let path = match self.dialect {
-            Dialect::Anthropic => path,
+            Dialect::Anthropic | Dialect::Gemini => path,
             Dialect::OpenAi => path.strip_prefix("/v1").unwrap_or(path),
         };
         let whole = format!("{}{path}", self.base);
         Url::parse(&whole).map_err(|err| Fault::input(format!("`{path}` is no path of {}: {err}", self.host)))
     }
 
-    /// The address where replies come from.
-    pub fn replies(&self) -> Result<Url, Fault> {
-        self.url(match self.dialect {
-            Dialect::Anthropic => "/v1/messages",
-            Dialect::OpenAi => "/v1/chat/completions",
-        })
+    /// The address where streamed replies of a model come from.
+    pub fn replies(&self, model: &str) -> Result<Url, Fault> {
+        match self.dialect {
+            Dialect::Anthropic => self.url("/v1/messages"),
+            Dialect::Gemini => self.url(&gemini::replies(model)),
+            Dialect::OpenAi => self.url("/v1/chat/completions"),
+        }
     }
 
     /// Puts the key on, and takes any other key off.
     pub fn stamp(&self, headers: &mut HeaderMap) {
         headers.remove("x-api-key");
+        headers.remove("x-goog-api-key");
         headers.remove(reqwest::header::AUTHORIZATION);
         if let Some(key) = &self.key {
             let name = match self.dialect {
                 Dialect::Anthropic => HeaderName::from_static("x-api-key"),
+                Dialect::Gemini => HeaderName::from_static("x-goog-api-key"),
                 Dialect::OpenAi => reqwest::header::AUTHORIZATION,
             };
             headers.insert(name, key.clone());
@@ -177,16 +191,26 @@ impl Route {
 }
 
 impl Dialect {
-    fn base(self, credentials: &Credentials) -> Option<&str> {
-        credentials.get(self.variables().1).map(str::trim).filter(|base| !base.is_empty())
+    /// The key, after the variable that holds it.
+    fn key(self, credentials: &Credentials) -> Option<(&'static str, &str)> {
+        first(self.variables().0, credentials)
+    }
+
+    /// The address, after the variable that holds it.
+    fn base(self, credentials: &Credentials) -> Option<(&'static str, &str)> {
+        first(self.variables().1, credentials)
     }
 
     fn key_value(self, key: &str) -> Result<HeaderValue, reqwest::header::InvalidHeaderValue> {
         let mut value = match self {
-            Self::Anthropic => HeaderValue::from_str(key)?,
+            Self::Anthropic | Self::Gemini => HeaderValue::from_str(key)?,
             Self::OpenAi => HeaderValue::from_str(&format!("Bearer {key}"))?,
         };
         value.set_sensitive(true);
         Ok(value)
     }
+}
+
+fn first<'a>(names: &'static [&'static str], credentials: &'a Credentials) -> Option<(&'static str, &'a str)> {
+    names.iter().find_map(|name| Some((*name, credentials.get(name)?.trim()))).filter(|(_, value)| !value.is_empty())
 }

@@ -81,7 +81,9 @@ impl Refusal {
 
     /// Whether the key, or the account behind it, is of no use.
     pub fn is_about_the_key(&self) -> bool {
-        matches!(self.status.as_u16(), 401..=403) || (self.status == 429 && self.complaint.is_out_of_money())
+        matches!(self.status.as_u16(), 401..=403)
+            || self.complaint.is_about_the_key()
+            || (self.status == 429 && self.complaint.is_out_of_money())
     }
 }
 

@@ -18,8 +18,16 @@ pub struct Credentials(pub std::collections::BTreeMap<String, String>);
 
 impl Credentials {
     /// The variables that are taken from whoever calls `run`.
-    pub const VARIABLES: [&'static str; 4] =
-        ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL"];
+    pub const VARIABLES: [&'static str; 8] = [
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_BASE_URL",
+        "GEMINI_API_KEY",
+        "GEMINI_BASE_URL",
+        "GOOGLE_API_KEY",
+        "GOOGLE_GEMINI_BASE_URL",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+    ];
 
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
@@ -51,7 +59,7 @@ pub struct ResolvedModel {
 
 pub trait Gateways: Send + Sync {
     /// Chooses a model: `name`, or the default for the credentials at hand. A dialect can be forced by a prefix: `anthropic/NAME`,
-    /// `openai/NAME`. `Input` with a hint when the model is unknown, when no key is at hand (says how to get one and that `overnight
+    /// `gemini/NAME`, `openai/NAME`. `Input` with a hint when the model is unknown, when no key is at hand (says how to get one and that `overnight
     /// demo` needs none), and when `budget` limits money but the model has no known price.
     fn resolve(&self, name: Option<&str>, credentials: &Credentials, budget: &Budget) -> Result<ResolvedModel, Fault>;
 
@@ -64,7 +72,7 @@ pub trait Gateways: Send + Sync {
 
 /// Where an agent's own client finds its model.
 pub struct Endpoint {
-    /// `http://127.0.0.1:PORT` on the host, valid for the Anthropic and OpenAI paths alike. A sandbox with a network of its own is
+    /// `http://127.0.0.1:PORT` on the host, valid for the Anthropic, Gemini and OpenAI paths alike. A sandbox with a network of its own is
     /// given `door` instead, and finds it at [`super::egress::MODEL_PORT`] of its loopback.
     pub url: String,
     pub door: Arc<dyn super::sandbox::Door>,

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Complaint, Trouble,
-    openai::is_reasoning as is_foreign,
+    Complaint, Trouble, gemini,
+    openai::is_reasoning,
     write::{comma, is_object, raw, string},
 };
 use crate::prices::Counted;
@@ -100,7 +100,7 @@ fn encode_part(out: &mut Vec<u8>, part: &Part) {
             raw(out, if *is_error { r#","is_error":true}"# } else { "}" });
         }
         // Another dialect's secrets mean nothing here.
-        Part::Opaque { json } if is_foreign(json) => {}
+        Part::Opaque { json } if is_reasoning(json) || gemini::is_own(json) => {}
         Part::Opaque { json } => {
             comma(out);
             raw(out, json);

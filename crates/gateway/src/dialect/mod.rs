@@ -1,12 +1,14 @@
 //! The wire formats of model providers. Only this folder and `scripted` know them.
 
 pub(crate) mod anthropic;
+pub(crate) mod gemini;
 pub(crate) mod openai;
 pub(crate) mod responses;
 mod write;
 
 use bytes::Bytes;
 use domain::ports::model::{ModelReply, ModelRequest};
+use reqwest::StatusCode;
 use serde::Deserialize;
 
 use crate::prices::Counted;
@@ -16,6 +18,8 @@ use crate::prices::Counted;
 pub enum Dialect {
     /// Anthropic Messages.
     Anthropic,
+    /// Gemini's `generateContent`.
+    Gemini,
     /// `OpenAI` Chat Completions, which most local servers speak too.
     OpenAi,
 }
@@ -25,6 +29,7 @@ impl Dialect {
     pub fn prefix(self) -> &'static str {
         match self {
             Self::Anthropic => "anthropic/",
+            Self::Gemini => "gemini/",
             Self::OpenAi => "openai/",
         }
     }
@@ -33,6 +38,8 @@ impl Dialect {
     pub(crate) fn encode(self, model: &str, request: &ModelRequest<'_>) -> Bytes {
         match self {
             Self::Anthropic => anthropic::encode(model, request),
+            // Its model stands in the path.
+            Self::Gemini => gemini::encode(request),
             Self::OpenAi => openai::encode(model, request),
         }
     }
@@ -40,14 +47,16 @@ impl Dialect {
     pub(crate) fn decoder(self) -> Decoder {
         match self {
             Self::Anthropic => Decoder::Anthropic(anthropic::Decoder::default()),
+            Self::Gemini => Decoder::Gemini(gemini::Decoder::default()),
             Self::OpenAi => Decoder::OpenAi(openai::Decoder::default()),
         }
     }
 
-    /// An error as this dialect's clients expect it.
-    pub(crate) fn error_body(self, kind: &str, message: &str) -> Bytes {
+    /// An error as this dialect's clients expect it. `kind` is Anthropic's or `OpenAI`'s word for it.
+    pub(crate) fn error_body(self, status: StatusCode, kind: &str, message: &str) -> Bytes {
         let body = match self {
             Self::Anthropic => serde_json::json!({"type": "error", "error": {"type": kind, "message": message}}),
+            Self::Gemini => gemini::error(status, message),
             Self::OpenAi => {
                 serde_json::json!({"error": {"message": message, "type": kind, "param": null, "code": kind}})
             }
@@ -62,6 +71,8 @@ pub(crate) enum Protocol {
     /// Anthropic's only one.
     Messages,
     ChatCompletions,
+    /// Gemini's only one.
+    GenerateContent,
     /// `OpenAI`'s other one. The neutral port does not speak it.
     Responses,
 }
@@ -70,6 +81,7 @@ impl Protocol {
     pub fn dialect(self) -> Dialect {
         match self {
             Self::Messages => Dialect::Anthropic,
+            Self::GenerateContent => Dialect::Gemini,
             Self::ChatCompletions | Self::Responses => Dialect::OpenAi,
         }
     }
@@ -79,7 +91,16 @@ impl Protocol {
         match self {
             Self::Messages => anthropic::count(json, counted),
             Self::ChatCompletions => openai::count(json, counted),
+            Self::GenerateContent => gemini::count(json, counted),
             Self::Responses => responses::count(json, counted),
+        }
+    }
+
+    /// What an event has in it that tells usage.
+    pub fn usage_mark(self) -> &'static [u8] {
+        match self {
+            Self::Messages | Self::ChatCompletions | Self::Responses => br#""usage""#,
+            Self::GenerateContent => br#""usageMetadata""#,
         }
     }
 
@@ -88,6 +109,8 @@ impl Protocol {
         match self {
             Self::Messages => data.contains(r#""message_stop""#),
             Self::ChatCompletions => data == "[DONE]",
+            // No event says so: other candidates may go on after the first has ended.
+            Self::GenerateContent => false,
             Self::Responses => responses::ends(data),
         }
     }
@@ -112,18 +135,30 @@ impl Complaint {
         #[serde(untagged)]
         enum Error {
             Text(String),
-            Told { r#type: Option<String>, code: Option<serde_json::Value>, message: Option<String> },
+            Told {
+                r#type: Option<String>,
+                code: Option<serde_json::Value>,
+                message: Option<String>,
+                // Gemini's.
+                #[serde(default)]
+                status: serde_json::Value,
+                #[serde(default)]
+                details: serde_json::Value,
+            },
         }
         let envelope: Envelope = serde_json::from_str(json).ok()?;
         Some(match envelope.error {
             Error::Text(message) => Self { kind: String::new(), message },
-            Error::Told { r#type, code, message } => {
+            Error::Told { r#type, code, status, message, details } => {
                 let code = match code {
                     Some(serde_json::Value::String(code)) => Some(code),
                     Some(code @ serde_json::Value::Number(_)) => Some(code.to_string()),
                     _ => None,
                 };
-                let kind: Vec<String> = r#type.into_iter().chain(code).collect();
+                let details = details.as_array().into_iter().flatten();
+                let reasons = details.filter_map(|detail| detail.get("reason")?.as_str());
+                let words = status.as_str().into_iter().chain(reasons).map(str::to_owned);
+                let kind: Vec<String> = r#type.into_iter().chain(code).chain(words).collect();
                 Self { kind: kind.join(" "), message: message.unwrap_or_else(|| "no reason given".to_owned()) }
             }
         })
@@ -131,8 +166,24 @@ impl Complaint {
 
     /// Whether asking again later can help.
     pub fn is_passing(&self) -> bool {
-        let passing = ["overloaded", "api_error", "server_error", "rate_limit", "timeout", "internal", "unavailable"];
-        passing.iter().any(|word| self.kind.contains(word)) || (self.kind.starts_with('5') && self.kind.len() == 3)
+        let passing = [
+            "overloaded",
+            "api_error",
+            "server_error",
+            "rate_limit",
+            "timeout",
+            "internal",
+            "unavailable",
+            "exhausted",
+        ];
+        let kind = self.kind.to_ascii_lowercase();
+        passing.iter().any(|word| kind.contains(word))
+            || kind.split(' ').any(|word| word.starts_with('5') && word.len() == 3)
+    }
+
+    /// Whether the key is none: Gemini calls that an invalid request.
+    pub fn is_about_the_key(&self) -> bool {
+        self.kind.contains("API_KEY_INVALID")
     }
 
     /// Whether nothing is left to pay with: no waiting mends that.
@@ -183,6 +234,7 @@ pub(crate) fn excerpt(text: &str) -> String {
 #[derive(Debug)]
 pub(crate) enum Decoder {
     Anthropic(anthropic::Decoder),
+    Gemini(gemini::Decoder),
     OpenAi(openai::Decoder),
 }
 
@@ -190,6 +242,7 @@ impl Decoder {
     pub fn event(&mut self, data: &str) -> Result<(), Trouble> {
         match self {
             Self::Anthropic(decoder) => decoder.event(data),
+            Self::Gemini(decoder) => decoder.event(data),
             Self::OpenAi(decoder) => decoder.event(data),
         }
     }
@@ -198,6 +251,7 @@ impl Decoder {
     pub fn counted(&self) -> Option<Counted> {
         match self {
             Self::Anthropic(decoder) => decoder.counted,
+            Self::Gemini(decoder) => decoder.counted,
             Self::OpenAi(decoder) => decoder.counted,
         }
     }
@@ -206,6 +260,8 @@ impl Decoder {
     pub fn is_over(&self) -> bool {
         match self {
             Self::Anthropic(decoder) => decoder.over,
+            // Its stream just ends.
+            Self::Gemini(_) => false,
             Self::OpenAi(decoder) => decoder.over,
         }
     }
@@ -214,6 +270,7 @@ impl Decoder {
     pub fn finish(self) -> Option<Result<ModelReply, Trouble>> {
         match self {
             Self::Anthropic(decoder) => decoder.finish(),
+            Self::Gemini(decoder) => decoder.finish(),
             Self::OpenAi(decoder) => decoder.finish(),
         }
     }

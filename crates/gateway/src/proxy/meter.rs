@@ -9,7 +9,7 @@ use reqwest::{Response, header::CONTENT_TYPE};
 
 use super::Seat;
 use crate::{
-    dialect::{Protocol, responses},
+    dialect::{Protocol, gemini, responses},
     payment::Payment,
     prices::Counted,
     sse::Events,
@@ -25,6 +25,8 @@ pub(super) struct Meter {
     payment: Payment,
     seat: Arc<Seat>,
     form: Form,
+    /// Whether a candidate of Gemini's has come to its end.
+    finished: bool,
 }
 
 enum Form {
@@ -65,17 +67,18 @@ pub(super) fn metered(
 
 impl Meter {
     pub fn new(protocol: Protocol, payment: Payment, seat: Arc<Seat>) -> Self {
-        Self { protocol, payment, seat, form: Form::Whole(Vec::new()) }
+        Self { protocol, payment, seat, form: Form::Whole(Vec::new()), finished: false }
     }
 
     fn take(&mut self, piece: &[u8]) {
-        let Self { protocol, payment, seat, form } = self;
+        let Self { protocol, payment, seat, form, finished } = self;
         let known = match form {
             Form::Events(events) => events
                 .take(piece, |data| {
-                    if memchr::memmem::find(data.as_bytes(), br#""usage""#).is_some() {
+                    if memchr::memmem::find(data.as_bytes(), protocol.usage_mark()).is_some() {
                         count(*protocol, data, payment);
                     }
+                    *finished |= *protocol == Protocol::GenerateContent && gemini::ends(data);
                     // The client may leave as soon as it has this, and all is said.
                     if protocol.ends(data) {
                         payment.complete();
@@ -106,6 +109,8 @@ impl Meter {
             }
             // Some servers leave out the last event, but say the usage before it.
             Form::Events(_) if self.protocol == Protocol::ChatCompletions => self.payment.complete(),
+            // Its streams have no last event; one that just ends before the reply does is cut.
+            Form::Events(_) if self.finished => self.payment.complete(),
             Form::Events(_) | Form::Unknown => {}
         }
     }

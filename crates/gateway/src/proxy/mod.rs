@@ -6,6 +6,7 @@
 //! `stream_options.include_usage` where it is missing, and a missing output cap.
 
 mod door;
+mod gemini;
 mod meter;
 mod rewrite;
 mod server;

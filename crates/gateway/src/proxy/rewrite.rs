@@ -117,20 +117,24 @@ fn names_items(input: &RawValue) -> bool {
 }
 
 /// Tells `null` from nothing at all: a field that is there must be replaced, not added.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Changes to a body that are done together, so that places found in it stay right.
-struct Edits<'a> {
+pub(super) struct Edits<'a> {
     body: &'a str,
     /// New fields, each with its comma.
     added: String,
     replaced: Vec<(Range<usize>, String)>,
 }
 
-impl Edits<'_> {
-    fn set(&mut self, name: &str, old: Option<&RawValue>, value: &str) {
+impl<'a> Edits<'a> {
+    pub(super) fn of(body: &'a str) -> Self {
+        Self { body, added: String::new(), replaced: Vec::new() }
+    }
+
+    pub(super) fn set(&mut self, name: &str, old: Option<&RawValue>, value: &str) {
         match old {
             Some(old) => {
                 // The old value is a part of the body itself.
@@ -142,7 +146,7 @@ impl Edits<'_> {
     }
 
     /// `None`: nothing was changed.
-    fn done(mut self) -> Option<Bytes> {
+    pub(super) fn done(mut self) -> Option<Bytes> {
         if self.added.is_empty() && self.replaced.is_empty() {
             return None;
         }
@@ -162,23 +166,27 @@ impl Edits<'_> {
     }
 }
 
-/// Reads a request. `Err`: what is wrong with it, for the one who sent it.
-pub(super) fn read(protocol: Protocol, body: Bytes, output_cap: u32) -> Result<Asked, String> {
-    let text = str::from_utf8(&body).map_err(|_| "the request is not UTF-8".to_owned())?;
-    let fields: Fields<'_> = serde_json::from_str(text).map_err(|err| format!("the request cannot be read: {err}"))?;
-    let mut edits = Edits { body: text, added: String::new(), replaced: Vec::new() };
-    let number = |raw: Option<&RawValue>| match raw.map(RawValue::get) {
+/// A number of tokens, where there is one.
+pub(super) fn number(raw: Option<&RawValue>) -> Result<Option<u64>, String> {
+    match raw.map(RawValue::get) {
         None | Some("null") => Ok(None),
         Some(text) => {
             text.parse::<u64>().map(Some).map_err(|_| format!("the output cap `{text}` is no number of tokens"))
         }
-    };
+    }
+}
+
+/// Reads a request whose body says all. `Err`: what is wrong with it, for the one who sent it.
+pub(super) fn read(protocol: Protocol, body: Bytes, output_cap: u32) -> Result<Asked, String> {
+    let text = str::from_utf8(&body).map_err(|_| "the request is not UTF-8".to_owned())?;
+    let fields: Fields<'_> = serde_json::from_str(text).map_err(|err| format!("the request cannot be read: {err}"))?;
+    let mut edits = Edits::of(text);
     let further = match protocol {
-        Protocol::Messages | Protocol::ChatCompletions => Further::default(),
+        Protocol::Messages | Protocol::ChatCompletions | Protocol::GenerateContent => Further::default(),
         Protocol::Responses => Further::read(&fields)?,
     };
     let cap = match protocol {
-        Protocol::Messages => number(fields.max_tokens)?,
+        Protocol::Messages | Protocol::GenerateContent => number(fields.max_tokens)?,
         Protocol::ChatCompletions => number(fields.max_completion_tokens)?.max(number(fields.max_tokens)?),
         Protocol::Responses => number(fields.max_output_tokens)?,
     };
@@ -187,7 +195,9 @@ pub(super) fn read(protocol: Protocol, body: Bytes, output_cap: u32) -> Result<A
         let (name, old) = match (protocol, openai::cap_name(&fields.model)) {
             (Protocol::Responses, _) => ("max_output_tokens", fields.max_output_tokens),
             (Protocol::ChatCompletions, name @ "max_completion_tokens") => (name, fields.max_completion_tokens),
-            (Protocol::ChatCompletions | Protocol::Messages, _) => ("max_tokens", fields.max_tokens),
+            (Protocol::ChatCompletions | Protocol::Messages | Protocol::GenerateContent, _) => {
+                ("max_tokens", fields.max_tokens)
+            }
         };
         edits.set(name, old, &output_cap.to_string());
     }

@@ -15,12 +15,12 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
-    Desk, Entrance, Seat,
+    Desk, Entrance, Seat, gemini,
     meter::{self, Meter},
     rewrite,
 };
 use crate::{
-    dialect::{Dialect, Protocol},
+    dialect::{self, Dialect, Protocol},
     payment::{Charge, Order, Payment},
     prices::Price,
     route::Route,
@@ -76,13 +76,26 @@ enum Wish {
 
 /// Reads a path. `None`: there is no such thing.
 fn wish(method: &Method, path: &str, headers: &HeaderMap) -> Option<(Wish, Protocol)> {
+    if let Some((_, method_of_model)) = dialect::gemini::target(path) {
+        let wish = match (method.as_str(), method_of_model) {
+            ("POST", "generateContent" | "streamGenerateContent") => Wish::Reply,
+            ("POST", "countTokens") => Wish::Free,
+            _ => return None,
+        };
+        return Some((wish, Protocol::GenerateContent));
+    }
+    let is_list = |path: &str, models: &str| {
+        let rest = path.strip_prefix(models);
+        rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('/').is_some_and(is_name))
+    };
     Some(match (method.as_str(), path) {
+        ("GET", path) if is_list(path, "/v1beta/models") => (Wish::Free, Protocol::GenerateContent),
         ("POST", "/v1/messages") => (Wish::Reply, Protocol::Messages),
         ("POST", "/v1/messages/count_tokens") => (Wish::Free, Protocol::Messages),
         ("POST", "/v1/chat/completions") => (Wish::Reply, Protocol::ChatCompletions),
         ("POST", "/v1/responses") => (Wish::Reply, Protocol::Responses),
         ("POST", "/v1/responses/input_tokens") => (Wish::Free, Protocol::Responses),
-        ("GET", path) if path == "/v1/models" || path.strip_prefix("/v1/models/").is_some_and(is_name) => {
+        ("GET", path) if is_list(path, "/v1/models") => {
             let is_anthropics = headers.contains_key("anthropic-version");
             (Wish::Free, if is_anthropics { Protocol::Messages } else { Protocol::ChatCompletions })
         }
@@ -112,14 +125,12 @@ impl Refused {
 async fn answer(entrance: &Entrance, request: Request<Incoming>) -> Response {
     // Clients of `OpenAI`'s dialect have the `/v1` in their base address, or not.
     let path = request.uri().path();
-    let path = if path.starts_with("/v1/") { path.to_owned() } else { format!("/v1{path}") };
+    let path =
+        if path.starts_with("/v1/") || path.starts_with("/v1beta/") { path.to_owned() } else { format!("/v1{path}") };
     let Some((wish, protocol)) = wish(request.method(), &path, request.headers()) else {
         let message = format!("the gateway has no {} {path}", request.method());
-        return refuse(Dialect::Anthropic, &Refused::new(StatusCode::NOT_FOUND, "not_found_error", message));
-    };
-    let path = match request.uri().query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path,
+        let dialect = if path.starts_with("/v1beta/") { Dialect::Gemini } else { Dialect::Anthropic };
+        return refuse(dialect, &Refused::new(StatusCode::NOT_FOUND, "not_found_error", message));
     };
     let passed = match wish {
         Wish::Reply => reply(entrance, protocol, &path, request).await,
@@ -136,8 +147,11 @@ async fn reply(
 ) -> Result<Response, Refused> {
     let desk = &entrance.desk;
     let (seat, mut outgoing) = admit(entrance, protocol.dialect(), path, request).await?;
-    let asked = rewrite::read(protocol, outgoing.body, desk.output_cap)
-        .map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?;
+    let asked = match dialect::gemini::target(path) {
+        Some((model, _)) => gemini::read(model, outgoing.body, desk.output_cap),
+        None => rewrite::read(protocol, outgoing.body, desk.output_cap),
+    };
+    let asked = asked.map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?;
     record(desk, &seat, &asked);
     let order = Order {
         model: &asked.model,
@@ -221,7 +235,14 @@ async fn admit(
     path: &str,
     request: Request<Incoming>,
 ) -> Result<(Arc<Seat>, Outgoing), Refused> {
-    let seat = token(request.headers()).and_then(|token| entrance.seat(token)).ok_or_else(|| {
+    let query = request.uri().query();
+    let (key, query) = match dialect {
+        Dialect::Gemini => {
+            gemini::query(query).map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?
+        }
+        Dialect::Anthropic | Dialect::OpenAi => (None, query.map(|query| format!("?{query}")).unwrap_or_default()),
+    };
+    let seat = token(request.headers()).or(key).and_then(|token| entrance.seat(token)).ok_or_else(|| {
         Refused::new(
             StatusCode::UNAUTHORIZED,
             "authentication_error",
@@ -230,13 +251,16 @@ async fn admit(
     })?;
     let route = Route::new(dialect, &seat.access.credentials)
         .map_err(|fault| Refused::new(StatusCode::UNAUTHORIZED, "authentication_error", fault.to_string()))?;
-    let url =
-        route.url(path).map_err(|fault| Refused::new(StatusCode::NOT_FOUND, "not_found_error", fault.to_string()))?;
+    let url = route
+        .url(&format!("{path}{query}"))
+        .map_err(|fault| Refused::new(StatusCode::NOT_FOUND, "not_found_error", fault.to_string()))?;
     let (parts, body) = request.into_parts();
     let mut headers = passing(&parts.headers);
     for name in [header::HOST, header::CONTENT_LENGTH, header::ACCEPT_ENCODING, header::EXPECT] {
         headers.remove(name);
     }
+    // Google's servers would take it for the method.
+    headers.remove("x-http-method-override");
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     route.stamp(&mut headers);
     let body = Limited::new(body, REQUEST_BYTES).collect().await.map_err(|error| {
@@ -252,7 +276,7 @@ async fn admit(
 
 fn token(headers: &HeaderMap) -> Option<&str> {
     let bearer = || headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ");
-    match headers.get("x-api-key") {
+    match headers.get("x-api-key").or_else(|| headers.get("x-goog-api-key")) {
         Some(key) => key.to_str().ok(),
         None => bearer(),
     }
@@ -300,7 +324,7 @@ fn refuse(dialect: Dialect, refused: &Refused) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Clients would try again by themselves; that is ours to do, and done.
     headers.insert("x-should-retry", HeaderValue::from_static("false"));
-    respond(refused.status, headers, whole(dialect.error_body(refused.kind, &refused.message)))
+    respond(refused.status, headers, whole(dialect.error_body(refused.status, refused.kind, &refused.message)))
 }
 
 fn whole(body: Bytes) -> UnsyncBoxBody<Bytes, io::Error> {

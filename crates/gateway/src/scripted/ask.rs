@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::dialect::Protocol;
+use crate::dialect::{Protocol, gemini};
 
 /// What a request says.
 #[derive(Debug)]
@@ -42,6 +42,24 @@ struct Body<'a> {
     previous_response_id: Option<String>,
 }
 
+/// Of Gemini's.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Contents<'a> {
+    #[serde(borrow)]
+    system_instruction: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
+    contents: Vec<Content>,
+}
+
+#[derive(Deserialize)]
+struct Content {
+    role: Option<String>,
+    #[serde(default)]
+    parts: Value,
+}
+
 #[derive(Deserialize)]
 struct Message {
     role: String,
@@ -51,7 +69,10 @@ struct Message {
 
 impl Ask {
     /// `Err`: why it is no request.
-    pub fn read(protocol: Protocol, body: &[u8]) -> Result<Self, String> {
+    pub fn read(protocol: Protocol, path: &str, body: &[u8]) -> Result<Self, String> {
+        if let Some((model, method)) = gemini::target(path) {
+            return Self::of_contents(model, method, body);
+        }
         let body: Body<'_> =
             serde_json::from_slice(body).map_err(|err| format!("the request cannot be read: {err}"))?;
         if protocol == Protocol::Responses {
@@ -80,6 +101,33 @@ impl Ask {
         let first = first.ok_or("messages: at least one of the user's is needed")?;
         let head = head.finish();
         Ok(Self { model: body.model, streamed: body.stream, first, last, index, head, goes_on_from: None })
+    }
+
+    /// A request of contents; its path says the rest.
+    fn of_contents(model: &str, method: &str, body: &[u8]) -> Result<Self, String> {
+        let body: Contents<'_> =
+            serde_json::from_slice(body).map_err(|err| format!("the request cannot be read: {err}"))?;
+        let mut head = DefaultHasher::new();
+        body.system_instruction.map(RawValue::get).hash(&mut head);
+        body.tools.map(RawValue::get).hash(&mut head);
+        let (mut first, mut last, mut index) = (None, String::new(), 0);
+        for Content { role, parts } in &body.contents {
+            match role.as_deref() {
+                Some("model") => {
+                    index += 1;
+                    last.clear();
+                }
+                None | Some("user") => {
+                    let said = words(parts);
+                    last.push_str(&said);
+                    first.get_or_insert(said);
+                }
+                Some(role) => return Err(format!("contents: there is no role `{role}`")),
+            }
+        }
+        let first = first.ok_or("contents: at least one of the user's is needed")?;
+        let streamed = method == "streamGenerateContent";
+        Ok(Self { model: model.to_owned(), streamed, first, last, index, head: head.finish(), goes_on_from: None })
     }
 
     /// A request of items. One reply is several of them: what the model said, thought and called.
@@ -124,12 +172,15 @@ impl Ask {
     }
 }
 
-/// All text in a message's content: a string, or parts with `text` or with content of their own.
+/// All text in a message's content: a string, or parts with `text`, with content of their own or with what a function gave.
 fn words(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
         Value::Array(parts) => parts.iter().map(words).collect::<Vec<_>>().join("\n"),
-        Value::Object(part) => part.get("text").or_else(|| part.get("content")).map(words).unwrap_or_default(),
+        Value::Object(part) => {
+            let names = ["text", "content", "functionResponse", "response", "output", "error"];
+            names.iter().find_map(|name| part.get(*name)).map(words).unwrap_or_default()
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => String::new(),
     }
 }

@@ -17,7 +17,7 @@ use super::ReplyUsage;
 pub struct Record {
     /// When the request was there in full.
     pub at: Timestamp,
-    /// `anthropic` or `openai`.
+    /// `anthropic`, `gemini` or `openai`.
     pub dialect: String,
     pub model: String,
     pub streamed: bool,

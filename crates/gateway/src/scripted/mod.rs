@@ -4,6 +4,7 @@
 //! is cut off and goes on gets the replies it would have had.
 
 mod ask;
+mod gemini;
 mod log;
 mod responses;
 mod serve;

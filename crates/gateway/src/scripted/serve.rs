@@ -27,7 +27,7 @@ use super::{
     responses::{self, response_id},
     wire::Playing,
 };
-use crate::dialect::{Dialect, Protocol};
+use crate::dialect::{Dialect, Protocol, gemini};
 
 type Response = hyper::Response<UnsyncBoxBody<Bytes, io::Error>>;
 
@@ -112,8 +112,18 @@ enum Step {
 
 impl Stage {
     async fn answer(&self, request: Request<Incoming>) -> io::Result<Response> {
-        let path = request.uri().path();
-        let protocol = match path.strip_prefix("/v1").unwrap_or(path) {
+        let path = request.uri().path().to_owned();
+        let protocol = match path.strip_prefix("/v1").unwrap_or(&path) {
+            _ if let Some((_, method)) = gemini::target(&path) => match (method, request.uri().query()) {
+                ("countTokens", _) => return Ok(document(StatusCode::OK, r#"{"totalTokens":1}"#.into())),
+                ("generateContent", None) | ("streamGenerateContent", Some("alt=sse")) => Protocol::GenerateContent,
+                _ => {
+                    let body =
+                        Dialect::Gemini.error_body(StatusCode::BAD_REQUEST, "", "this is not in the script's power");
+                    return Ok(document(StatusCode::BAD_REQUEST, body));
+                }
+            },
+            "beta/models" => return Ok(document(StatusCode::OK, r#"{"models":[]}"#.into())),
             "/messages" => Protocol::Messages,
             "/chat/completions" => Protocol::ChatCompletions,
             "/responses" => Protocol::Responses,
@@ -123,17 +133,17 @@ impl Stage {
             "/models" => return Ok(document(StatusCode::OK, r#"{"object":"list","data":[]}"#.into())),
             other => {
                 let message = format!("the scripted provider has no {other}");
-                let body = Dialect::OpenAi.error_body("not_found_error", &message);
+                let body = Dialect::OpenAi.error_body(StatusCode::NOT_FOUND, "not_found_error", &message);
                 return Ok(document(StatusCode::NOT_FOUND, body));
             }
         };
         let key = key(request.headers());
         let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
         let dialect = protocol.dialect();
-        let ask = match Ask::read(protocol, &body).and_then(|ask| self.recall(ask)) {
+        let ask = match Ask::read(protocol, &path, &body).and_then(|ask| self.recall(ask)) {
             Ok(ask) => ask,
             Err(why) => {
-                let body = dialect.error_body("invalid_request_error", &why);
+                let body = dialect.error_body(StatusCode::BAD_REQUEST, "invalid_request_error", &why);
                 return Ok(document(StatusCode::BAD_REQUEST, body));
             }
         };
@@ -244,7 +254,7 @@ impl Stage {
 fn key(headers: &HeaderMap) -> Option<String> {
     let text = |name| headers.get(name)?.to_str().ok();
     let bearer = || text("authorization")?.strip_prefix("Bearer ");
-    text("x-api-key").or_else(bearer).map(str::to_owned)
+    text("x-api-key").or_else(|| text("x-goog-api-key")).or_else(bearer).map(str::to_owned)
 }
 
 /// Four bytes to a token.
@@ -295,7 +305,9 @@ async fn misplay(
         ReplyFault::ErrorEvent => {
             let error = match protocol {
                 Protocol::Responses => responses::error_event("server_error", "Overloaded"),
-                Protocol::Messages | Protocol::ChatCompletions => dialect.error_body("overloaded_error", "Overloaded"),
+                Protocol::Messages | Protocol::ChatCompletions | Protocol::GenerateContent => {
+                    dialect.error_body(StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "Overloaded")
+                }
             };
             let mut body = half(&playing).into_bytes();
             body.extend_from_slice(b"event: error\ndata: ");
@@ -310,7 +322,8 @@ async fn misplay(
             respond(entry, StatusCode::OK, "text/html; charset=utf-8", vec![Step::Send(page.into())])
         }
         ReplyFault::JsonError => {
-            let error = dialect.error_body("api_error", "something went wrong inside");
+            let error =
+                dialect.error_body(StatusCode::INTERNAL_SERVER_ERROR, "api_error", "something went wrong inside");
             respond(entry, StatusCode::OK, "application/json", vec![Step::Send(error)])
         }
         ReplyFault::NoUsage => {
@@ -352,7 +365,7 @@ fn status(entry: Entry, playing: &Playing<'_>, status: StatusCode, kind: &str) -
 
 fn refuse(mut entry: Entry, dialect: Dialect, status: StatusCode, (kind, why): (&str, &str)) -> Response {
     entry.set(status, None);
-    let body = dialect.error_body(kind, why);
+    let body = dialect.error_body(status, kind, why);
     respond(entry, status, "application/json", vec![Step::Send(body)])
 }
 

@@ -26,12 +26,16 @@ impl Playing<'_> {
         if self.break_arguments { format!("{},,", &text[..text.len() - 1]) } else { text }
     }
 
-    fn stop(&self) -> &'static str {
+    pub(super) fn stop(&self) -> &'static str {
         match (self.protocol.dialect(), self.reply.stop, self.reply.tools.is_empty()) {
             (Dialect::Anthropic, Some(ReplyStop::Length), _) => "max_tokens",
             (Dialect::Anthropic, Some(ReplyStop::Refused), _) => "refusal",
             (Dialect::Anthropic, None, true) => "end_turn",
             (Dialect::Anthropic, None, false) => "tool_use",
+            (Dialect::Gemini, Some(ReplyStop::Length), _) => "MAX_TOKENS",
+            (Dialect::Gemini, Some(ReplyStop::Refused), _) => "SAFETY",
+            (Dialect::Gemini, None, _) if self.break_arguments => "MALFORMED_FUNCTION_CALL",
+            (Dialect::Gemini, None, _) => "STOP",
             (Dialect::OpenAi, Some(ReplyStop::Length), _) => "length",
             (Dialect::OpenAi, Some(ReplyStop::Refused), _) => "content_filter",
             (Dialect::OpenAi, None, true) => "stop",
@@ -44,6 +48,7 @@ impl Playing<'_> {
         match self.protocol {
             Protocol::Messages => self.anthropic_events(),
             Protocol::ChatCompletions => self.openai_events(),
+            Protocol::GenerateContent => self.gemini_events(),
             Protocol::Responses => self.responses_events(),
         }
     }
@@ -53,6 +58,7 @@ impl Playing<'_> {
         match self.protocol {
             Protocol::Messages => self.anthropic_document(),
             Protocol::ChatCompletions => self.openai_document(),
+            Protocol::GenerateContent => self.gemini_document(),
             Protocol::Responses => self.responses_document(),
         }
     }
@@ -60,12 +66,12 @@ impl Playing<'_> {
     pub(super) fn tool_id(&self, at: usize) -> String {
         let prefix = match self.protocol.dialect() {
             Dialect::Anthropic => "toolu",
-            Dialect::OpenAi => "call",
+            Dialect::Gemini | Dialect::OpenAi => "call",
         };
         format!("{prefix}_{:016x}{at:02}", self.number)
     }
 
-    fn signature(&self) -> String {
+    pub(super) fn signature(&self) -> String {
         format!("sig-{:016x}", self.number)
     }
 

@@ -4,6 +4,7 @@
 
 mod budget;
 mod faults;
+mod gemini;
 mod ledger;
 mod names;
 mod proxy;

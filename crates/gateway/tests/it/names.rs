@@ -13,6 +13,7 @@ use crate::{ledger::MemoryLedger, stage::SystemClock};
 
 const ANTHROPIC: (&str, &str) = ("ANTHROPIC_API_KEY", "a");
 const OPENAI: (&str, &str) = ("OPENAI_API_KEY", "o");
+const GEMINI: (&str, &str) = ("GOOGLE_API_KEY", "g");
 const LOCAL: (&str, &str) = ("OPENAI_BASE_URL", "http://127.0.0.1:1/v1");
 
 fn resolve(name: Option<&str>, set: &[(&str, &str)], budget: Budget) -> Result<ResolvedModel, domain::Fault> {
@@ -27,6 +28,10 @@ fn a_name_or_a_key_leads_to_a_model() {
         (None, &[ANTHROPIC][..], "claude-sonnet-5-5", true),
         (None, &[OPENAI], "gpt-6.1-sol", true),
         (None, &[OPENAI, ANTHROPIC], "claude-sonnet-5-5", true),
+        (None, &[GEMINI], "gemini-3.8-flash", true),
+        (None, &[GEMINI, OPENAI], "gpt-6.1-sol", true),
+        (Some("gemini-2.5-pro"), &[GEMINI], "gemini-2.5-pro", true),
+        (Some("gemini/tuned"), &[("GEMINI_BASE_URL", "http://127.0.0.1:1")], "gemini/tuned", false),
         (Some("claude-opus-5-5"), &[ANTHROPIC], "claude-opus-5-5", true),
         (Some("claude-opus-99"), &[ANTHROPIC], "claude-opus-99", false),
         (Some("o3-2025-04-16"), &[OPENAI], "o3-2025-04-16", true),
@@ -48,7 +53,9 @@ fn what_leads_nowhere_is_told_with_a_way_out() {
         (None, &[("ANTHROPIC_API_KEY", "")], none, &["no provider's key"]),
         (None, &[LOCAL], none, &["--model openai/"]),
         (Some("gpt-6-sol"), &[ANTHROPIC], none, &["OPENAI_API_KEY", "overnight demo"]),
-        (Some("gemini-9"), &[ANTHROPIC], none, &["gemini-9", "claude-", "openai/NAME"]),
+        (Some("llama-9"), &[ANTHROPIC], none, &["llama-9", "claude-", "openai/NAME"]),
+        (Some("gemini-9"), &[ANTHROPIC], none, &["GEMINI_API_KEY", "overnight demo"]),
+        (Some("gemini/../files"), &[GEMINI], none, &["gemini/../files"]),
         (Some("openai/"), &[OPENAI], none, &["openai/"]),
         (Some("openai/qwen3"), &[LOCAL], money, &["price", "qwen3", "ktok"]),
         (Some("openai/x"), &[("OPENAI_BASE_URL", "localhost:8000")], none, &["OPENAI_BASE_URL", "https://"]),

@@ -22,6 +22,7 @@ use crate::stage::{DIALECTS, Stage, real_key};
 fn path(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Anthropic => "/v1/messages?beta=true",
+        Dialect::Gemini => "/v1beta/models/gemini-3.8-flash:streamGenerateContent?alt=sse",
         Dialect::OpenAi => "/v1/chat/completions",
     }
 }

@@ -113,6 +113,8 @@ pub fn access(address: SocketAddr, dialect: Dialect, budget: Budget) -> Access {
         [
             ("ANTHROPIC_BASE_URL", format!("http://{address}")),
             ("ANTHROPIC_API_KEY", "real-anthropic-key".to_owned()),
+            ("GEMINI_BASE_URL", format!("http://{address}/v1beta")),
+            ("GOOGLE_API_KEY", "real-gemini-key".to_owned()),
             ("OPENAI_BASE_URL", format!("http://{address}/v1")),
             ("OPENAI_API_KEY", "real-openai-key".to_owned()),
         ]
@@ -121,6 +123,7 @@ pub fn access(address: SocketAddr, dialect: Dialect, budget: Budget) -> Access {
     );
     let model = match dialect {
         Dialect::Anthropic => "claude-sonnet-5-5",
+        Dialect::Gemini => "gemini-3.8-flash",
         Dialect::OpenAi => "gpt-6.1-sol",
     };
     let key = AttemptKey { task: TaskId(1), attempt: AttemptNo(1) };
@@ -130,6 +133,7 @@ pub fn access(address: SocketAddr, dialect: Dialect, budget: Budget) -> Access {
 pub fn real_key(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Anthropic => "real-anthropic-key",
+        Dialect::Gemini => "real-gemini-key",
         Dialect::OpenAi => "real-openai-key",
     }
 }
