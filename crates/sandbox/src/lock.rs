@@ -14,6 +14,7 @@ use std::{
 
 use domain::Fault;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{FlockOperation, flock},
     io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
@@ -100,6 +101,32 @@ fn holder(lock: &File) -> Option<(Pid, OwnedFd)> {
     File::open(format!("/proc/{pid}/stat")).ok()?.read_to_string(&mut stat).ok()?;
     let dead = stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']));
     (!dead && start_time(&stat) == Some(start)).then_some((number, open))
+}
+
+/// The process that holds a lock at some moment: known, it can be waited for without harm to whoever takes the lock next.
+#[derive(Debug)]
+pub struct Holder(OwnedFd);
+
+impl Holder {
+    pub fn of(path: &Path) -> Option<Self> {
+        Some(Self(holder(&File::open(path).ok()?)?.1))
+    }
+
+    /// Blocks until it is gone, and with it all of the PID namespace that it is the first of; kills it halfway to the deadline.
+    pub fn wait_gone(&self, deadline: Duration) -> Result<(), Fault> {
+        for signal in [Some(Signal::KILL), None] {
+            let mut process = [PollFd::new(&self.0, PollFlags::IN)];
+            let patience = Timespec::try_from(deadline / 2).ok();
+            if matches!(poll(&mut process, patience.as_ref()), Ok(ended) if ended > 0) {
+                return Ok(());
+            }
+            if let Some(signal) = signal {
+                // One that is gone by now is what was asked for.
+                let _ = pidfd_send_signal(&self.0, signal);
+            }
+        }
+        Err(Fault::environment(format!("the first process of a sandbox still runs {deadline:?} after it was let go")))
+    }
 }
 
 /// Blocks until no process tree holds the lock, asking them to end first, and killing them halfway to the deadline.

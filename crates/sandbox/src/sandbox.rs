@@ -36,7 +36,7 @@ use crate::{
     groups::Memory,
     init,
     link::Link,
-    lock,
+    lock::{self, Holder},
     masked::Masked,
     order::{Command, Ground, KeeperSpec},
     probe,
@@ -93,6 +93,8 @@ struct Keeper {
     listeners: Vec<OwnedFd>,
     /// The group that bounds its memory.
     group: Option<Arc<OwnedFd>>,
+    /// Itself, of a confined sandbox: alone in having the lock, it had written itself into it before it was ready.
+    holder: Option<Holder>,
 }
 
 /// A command that runs.
@@ -176,7 +178,8 @@ impl Sandbox {
         if let Some(workspace) = confined.then(|| lent.next()).flatten() {
             self.files.lend(workspace);
         }
-        let mut keeper = Keeper { link, listeners: Vec::new(), group: None };
+        let holder = confined.then(|| Holder::of(&self.spec.lock)).flatten();
+        let mut keeper = Keeper { link, listeners: Vec::new(), group: None, holder };
         for (bridge, listener) in bridges.iter().zip(lent.by_ref()) {
             keeper.listeners.push(listener.try_clone().map_err(|error| no_process(&error))?);
             bridge.door.serve(listener.into());
@@ -368,12 +371,18 @@ impl Sandbox {
         }
     }
 
-    /// Waits until nothing of a keeper that is ending holds the workspace: two overlays must not share one.
-    async fn clear_away(&self) {
-        let (path, files) = (self.spec.lock.clone(), self.files.clone());
+    /// Waits until nothing of a keeper that was let go holds the workspace: two overlays must not share one. Whoever
+    /// has taken the workspace since is left alone.
+    async fn clear_away(&self, keeper: Arc<Keeper>) {
+        let (path, files, confinement) = (self.spec.lock.clone(), self.files.clone(), self.spec.confinement);
         let freed = tokio::task::spawn_blocking(move || {
             files.withdraw();
-            lock::wait_free(&path, KILL_DEADLINE)
+            match (confinement, &keeper.holder) {
+                (Confinement::Confined, Some(holder)) => holder.wait_gone(KILL_DEADLINE),
+                (Confinement::Confined, None) => Ok(()),
+                // Plain processes of a keeper that was killed live on, and keep the lock.
+                (Confinement::Unconfined, _) => lock::wait_free(&path, KILL_DEADLINE),
+            }
         });
         if let Ok(Err(fault)) = freed.await {
             tracing::error!(%fault, "a sandbox outlived its end");
@@ -384,11 +393,8 @@ impl Sandbox {
         let mut slot = self.keeper.lock().await;
         if slot.as_ref().is_some_and(|keeper| Arc::ptr_eq(keeper, dead)) {
             *slot = None;
-            // Plain processes may live on, and keep the lock.
-            match self.spec.confinement {
-                Confinement::Confined => self.clear_away().await,
-                Confinement::Unconfined => self.files.withdraw(),
-            }
+            // Of a confined sandbox nothing outlives its keeper, and the next keeper waits for the lock; plain processes may live on.
+            self.files.withdraw();
         }
     }
 }
@@ -453,8 +459,7 @@ impl sandbox::Sandbox for Sandbox {
             let Some(keeper) = slot.take() else { return self.files.withdraw() };
             keeper.link.let_go();
             keeper.link.gone().await;
-            drop(keeper);
-            self.clear_away().await;
+            self.clear_away(keeper).await;
         })
     }
 }
