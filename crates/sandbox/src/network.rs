@@ -2,7 +2,7 @@
 //! the daemon belong to the sandbox's network for good, so that the daemon serves and reaches it without a process in it.
 
 use std::{
-    io,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
 };
@@ -23,6 +23,8 @@ const BACKLOG: i32 = 1024;
 /// Brings the loopback device up, and listens on these ports of it.
 pub fn set_up(ports: &[u16]) -> io::Result<Vec<OwnedFd>> {
     sys::bring_up_loopback()?;
+    // It is theirs alone: a development server may have port 80. Where it cannot be set, it may not.
+    drop(fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"));
     listen_on(ports)
 }
 

@@ -174,6 +174,15 @@ async fn services_are_reached_from_outside() {
 }
 
 #[tokio::test]
+async fn every_port_of_its_own_loopback_is_the_sandboxs() {
+    let place = Place::new();
+    let sandbox = place.open(Confinement::Confined).await;
+    let bind = "import socket; socket.create_server(('127.0.0.1', 80)); print('port 80')";
+    let (exit, printed) = run(&*sandbox, exec(&["/usr/bin/env", "python3", "-c", bind])).await;
+    assert_eq!((exit, printed.as_str()), (Exit::Code(0), "port 80\n"));
+}
+
+#[tokio::test]
 async fn running_commands_are_told() {
     for confinement in BOTH {
         let place = Place::new();
