@@ -45,9 +45,14 @@ pub fn build(view: &View, memory_bytes: Option<u64>) -> Result<OwnedFd, (u16, io
         veils.extend(put(&root, &scratch, mount, cache).map_err(at(index + 1))?);
     }
     // Only now, as mount points were made in them.
-    for veil in veils.iter().chain([&root]) {
-        sys::set_mount_attributes(veil, READ_ONLY.bits().into(), 0).map_err(at(0))?;
+    for veil in &veils {
+        sys::set_mount_attributes(veil, READ_ONLY.bits().into(), 0).map_err(|error| match error.raw_os_error() {
+            // The kernel takes a mount away from a name that is removed or replaced on the host: it is to be looked at anew.
+            Some(libc::EINVAL) => at(0)(Errno::AGAIN.into()),
+            _ => at(0)(error),
+        })?;
     }
+    sys::set_mount_attributes(&root, READ_ONLY.bits().into(), 0).map_err(at(0))?;
     Ok(root)
 }
 

@@ -147,8 +147,8 @@ impl Sandbox {
         if let Some(keeper) = slot.as_ref() {
             return Ok(keeper.clone());
         }
-        // A second time where the zygote died with the order in its hands.
-        for _ in 0..2 {
+        // Again where the zygote died with the order in its hands, or a name of the host's was replaced while it was veiled.
+        for _ in 0..3 {
             let link = self.nursery.clone().keeper(&self.spec, &self.keeper_spec).await?;
             match link.receive().await {
                 Some((Report::Ready(bounds), lent)) => {
@@ -156,11 +156,12 @@ impl Sandbox {
                     let keeper = self.take(link, lent).inspect_err(|_| self.files.withdraw())?;
                     return Ok(slot.insert(Arc::new(keeper)).clone());
                 }
+                Some((Report::Failed { errno: libc::EAGAIN, stage: wire::BUILD_ROOT, .. }, _)) => {}
                 Some((Report::Failed { stage, errno, mount }, _)) => return Err(self.explain(stage, errno, mount)),
                 _ => {}
             }
         }
-        Err(Fault::transient("the sandbox's first process was killed twice before it was ready"))
+        Err(Fault::transient("the sandbox's first process did not become ready in three tries"))
     }
 
     /// Takes what a keeper lends, and has the bridges served.

@@ -8,7 +8,7 @@ use std::{
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
-    models::{ContainerCreateBody, HealthConfig, HostConfig, Mount, MountTypeEnum, SystemInfo},
+    models::{ContainerCreateBody, HealthConfig, HostConfig, Mount, MountTypeEnum, ResourcesUlimits, SystemInfo},
     query_parameters::{ListContainersOptions, RemoveContainerOptions, WaitContainerOptions},
 };
 use domain::{Fault, ports::sandbox::SandboxSpec};
@@ -224,6 +224,8 @@ fn host_config(facts: &Facts, spec: &SandboxSpec, mounts: Vec<Mount>) -> HostCon
         sysctls: Some(HashMap::from([("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())])),
         memory: bound,
         memory_swap: bound.filter(|_| can(facts.info.swap_limit)),
+        // Said outright: an engine's own default may be more than it can give.
+        ulimits: Some(vec![open_files(spec)]),
         pids_limit: spec.limits.processes.map(number).filter(|_| can(facts.info.pids_limit)),
         // In hundredths there, in billionths here.
         nano_cpus: processors.map(|percent| i64::from(percent) * 10_000_000),
@@ -232,6 +234,13 @@ fn host_config(facts: &Facts, spec: &SandboxSpec, mounts: Vec<Mount>) -> HostCon
         auto_remove: Some(true),
         ..HostConfig::default()
     }
+}
+
+/// As many as the sandbox may open, and no more than this process itself.
+fn open_files(spec: &SandboxSpec) -> ResourcesUlimits {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let bound = i64::try_from(spec.limits.open_files.unwrap_or(most).min(most)).ok();
+    ResourcesUlimits { name: Some("nofile".to_owned()), soft: bound, hard: bound }
 }
 
 fn mounts(given: Given<'_>) -> Result<Vec<Mount>, Fault> {
