@@ -106,7 +106,8 @@ fn prepare(keeper: &Keeper, command: &OwnedFd) -> Result<Command, Report> {
     let refuse = |errno: Errno| failed(wire::PRIVILEGES)(errno.into());
     rustix::thread::set_name(c"overnight-init").map_err(refuse)?;
     limit(keeper.spec.limits, scope(keeper)).map_err(refuse)?;
-    if let Ground::Own(_) = keeper.spec.ground {
+    if let Ground::Own(view) = &keeper.spec.ground {
+        root::veil_again(view).map_err(failed(wire::ENTER_ROOT))?;
         root::mount_proc().map_err(failed(wire::ENTER_ROOT))?;
         let none = CapabilitySet::empty();
         let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };

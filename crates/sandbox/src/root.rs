@@ -109,6 +109,39 @@ pub fn mount_proc() -> io::Result<()> {
     Ok(())
 }
 
+/// Veils anew what lost its veil, which the kernel takes away with the name it was on: a host's program may have put another file
+/// there. For this process and those that come of it.
+pub fn veil_again(view: &View) -> io::Result<()> {
+    let mut veiled: Option<&Path> = None;
+    for mount in &view.mounts {
+        let Mount::Hide { target, .. } = mount else { continue };
+        // Ancestors come first: what lies below a veil is no part of the host's, but for what was put there on purpose.
+        if veiled.is_some_and(|above| target.starts_with(above)) {
+            continue;
+        }
+        veiled = Some(target);
+        let open = |path: &Path| openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        let at = match open(target) {
+            Ok(at) => at,
+            Err(errno) if is_missing(errno) || errno == Errno::ACCESS => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        let stat = rustix::fs::fstat(&at)?;
+        let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+        if kind.is_dir() {
+            let above = rustix::fs::stat(target.parent().unwrap_or(target))?;
+            if stat.st_dev == above.st_dev {
+                let veil = memory("0555", TINY)?;
+                sys::set_mount_attributes(&veil, READ_ONLY.bits().into(), 0)?;
+                attach(&veil, &at)?;
+            }
+        } else if !kind.is_char_device() {
+            attach(&clone_tree(CWD, Path::new("/dev/null"))?, &at)?;
+        }
+    }
+    Ok(())
+}
+
 /// Read-only, because a daemon that runs as root would otherwise lend its power over `/proc/sys`.
 fn process_table() -> io::Result<OwnedFd> {
     let table = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -6,6 +6,8 @@ use std::{
     fmt, fs,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use domain::{
@@ -51,8 +53,10 @@ const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
-/// How deep secrets are looked for in the system's directories.
+/// Where secrets are looked for, how deep, and how long what was found there holds.
+const SEARCHED: [&str; 3] = ["/etc", "/opt", "/usr/local/etc"];
 const SECRET_DEPTH: usize = 3;
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The host, looked at once.
 #[derive(Debug, Default)]
@@ -60,6 +64,10 @@ pub struct Host {
     /// What every sandbox shows.
     shown: Vec<Mount>,
     hidden: Vec<PathBuf>,
+    /// Where the system's secrets are looked for.
+    searched: &'static [&'static str],
+    /// What was found there, and when.
+    secrets: Mutex<Option<(Instant, Vec<PathBuf>)>>,
     home: Option<PathBuf>,
     cargo_home: Option<PathBuf>,
     rustup_home: Option<PathBuf>,
@@ -106,16 +114,29 @@ impl Host {
         hidden.push("/nix/var/nix/daemon-socket".into());
         hidden.push(options.state.clone());
         hidden.extend(home.clone());
-        for directory in ["/etc", "/opt", "/usr/local/etc"] {
-            secrets(Path::new(directory), SECRET_DEPTH, &mut hidden);
-        }
-        Self { shown, hidden, home, cargo_home, rustup_home, path: options.path.clone() }
+        let path = options.path.clone();
+        Self { shown, hidden, searched: &SEARCHED, secrets: Mutex::default(), home, cargo_home, rustup_home, path }
     }
 
     /// For sandboxes whose system is an image's: nothing of this one is shown but what a spec names.
     pub fn behind_image(hidden: Vec<PathBuf>) -> Self {
         let tmp = |target: &str| Mount::Scratch { name: "tmp".to_owned(), target: target.into() };
         Self { shown: vec![tmp("/tmp"), tmp("/var/tmp")], hidden, ..Self::default() }
+    }
+
+    /// The system's files that are not for everybody, looked for anew when the last look is old.
+    fn secrets(&self) -> Vec<PathBuf> {
+        let mut kept = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept.as_ref() {
+            Some((looked, found)) if looked.elapsed() < LOOK_AGAIN => found.clone(),
+            _ => {
+                let mut found = Vec::new();
+                for directory in self.searched {
+                    secrets(Path::new(directory), SECRET_DEPTH, &mut found);
+                }
+                kept.insert((Instant::now(), found)).1.clone()
+            }
+        }
     }
 
     /// The file system of a sandbox.
@@ -131,7 +152,7 @@ impl Host {
             mounts.push(read_only(&path));
         }
         let mut veils = Vec::new();
-        for hidden in self.hidden.iter().chain(&spec.hidden) {
+        for hidden in self.hidden.iter().chain(&spec.hidden).chain(&self.secrets()) {
             // What does not exist, or cannot be reached by this user, is not seen either.
             let Ok(hidden) = fs::canonicalize(hidden) else { continue };
             let what = if hidden.is_dir() { Hidden::Directory } else { Hidden::File };

@@ -225,7 +225,10 @@ fn host_config(facts: &Facts, spec: &SandboxSpec, mounts: Vec<Mount>) -> HostCon
         memory: bound,
         memory_swap: bound.filter(|_| can(facts.info.swap_limit)),
         // Said outright: an engine's own default may be more than it can give.
-        ulimits: Some(vec![open_files(spec)]),
+        ulimits: Some(vec![
+            ulimit("nofile", rustix::process::Resource::Nofile, spec.limits.open_files),
+            ulimit("nproc", rustix::process::Resource::Nproc, spec.limits.processes),
+        ]),
         pids_limit: spec.limits.processes.map(number).filter(|_| can(facts.info.pids_limit)),
         // In hundredths there, in billionths here.
         nano_cpus: processors.map(|percent| i64::from(percent) * 10_000_000),
@@ -236,11 +239,11 @@ fn host_config(facts: &Facts, spec: &SandboxSpec, mounts: Vec<Mount>) -> HostCon
     }
 }
 
-/// As many as the sandbox may open, and no more than this process itself.
-fn open_files(spec: &SandboxSpec) -> ResourcesUlimits {
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let bound = i64::try_from(spec.limits.open_files.unwrap_or(most).min(most)).ok();
-    ResourcesUlimits { name: Some("nofile".to_owned()), soft: bound, hard: bound }
+/// What the sandbox may have, and no more than this process itself.
+fn ulimit(name: &str, resource: rustix::process::Resource, wanted: Option<u64>) -> ResourcesUlimits {
+    let most = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let bound = i64::try_from(wanted.unwrap_or(most).min(most)).ok();
+    ResourcesUlimits { name: Some(name.to_owned()), soft: bound, hard: bound }
 }
 
 fn mounts(given: Given<'_>) -> Result<Vec<Mount>, Fault> {

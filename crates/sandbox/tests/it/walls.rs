@@ -132,6 +132,41 @@ pub async fn python(sandbox: &dyn Sandbox, code: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_replaced_stays_masked() {
+    let Ok(host) = tempfile::Builder::new().prefix("overnight-host-").tempdir_in("/opt") else {
+        eprintln!("SKIPPED: this user cannot write to /opt");
+        return;
+    };
+    fs::set_permissions(host.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (file, directory) = (host.path().join("key"), host.path().join("keys"));
+    let secret = |path: &Path| {
+        fs::write(path, "canary-4712").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let secrets = |path: &Path| {
+        fs::create_dir(path).unwrap();
+        secret(&path.join("key"));
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+    };
+    secret(&file);
+    secrets(&directory);
+    let (sandboxes, _) = start(options());
+    let place = Place::new();
+    let sandbox = sandboxes.open(place.spec(Confinement::Confined)).await.unwrap();
+    let look = format!("cat {0}/key {0}/keys/key; ls {0}", host.path().display());
+    for _ in 0..2 {
+        let (_, printed) = run(&*sandbox, sh(&look)).await;
+        assert!(!printed.contains("canary-4712") && printed.ends_with("key\nkeys\n"), "{printed}");
+        // As programs replace files; the kernel takes veils away with the names that they are on.
+        secret(&host.path().join("new"));
+        fs::rename(host.path().join("new"), &file).unwrap();
+        fs::rename(&directory, place.path().join("old")).unwrap();
+        secrets(&directory);
+        fs::remove_dir_all(place.path().join("old")).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn nothing_of_the_system_can_be_written() {
     let (_place, sandbox) = confined().await;
     for path in
