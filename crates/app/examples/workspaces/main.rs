@@ -122,6 +122,7 @@ async fn disk(ground: &Ground, at: &ground::Settled) {
     let key = ground.next_key();
     let prepared = ground.workspaces.prepare(at.request(key, "overlay")).await.unwrap();
     let place = ground::place_of(&prepared);
+    tell("fresh_kib", ground::disk_of(&place, |_| true) / 1024.0);
     let sandbox = ground.sandboxes.open(ground.spec(prepared, "overlay")).await.unwrap();
     run(&*sandbox, &["true"]).await;
     tell("untouched_kib", ground::disk_of(&place, |_| true) / 1024.0);
