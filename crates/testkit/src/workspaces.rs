@@ -19,8 +19,9 @@ use domain::{
         BoxFuture,
         sandbox::Tree,
         workspace::{
-            ChangedPath, CheckoutRequest, DiffStat, DiskUse, EnvironmentLayer, LandRequest, Landing, Origin,
-            PrepareRequest, Prepared, RaiseRequest, Repository, ResolveRequest, Snapshot, SnapshotRequest, Workspaces,
+            BlamedLine, ChangedPath, CheckoutRequest, DiffStat, DiskUse, EnvironmentLayer, LandRequest, Landing,
+            Origin, PrepareRequest, Prepared, RaiseRequest, Repository, ResolveRequest, Snapshot, SnapshotRequest,
+            Workspaces,
         },
     },
 };
@@ -170,6 +171,10 @@ impl Workspaces for ScriptedWorkspaces {
             files.keys().filter_map(|path| path.strip_prefix(&prefix)?.split('/').next().map(str::to_owned)).collect();
         names.dedup();
         ready(Ok(names))
+    }
+
+    fn blame(&self, _: Repository, _: CommitId, _: String) -> BoxFuture<'_, Result<Vec<BlamedLine>, Fault>> {
+        ready(Ok(Vec::new()))
     }
 
     fn land(&self, request: LandRequest) -> BoxFuture<'_, Result<Landing, Fault>> {

@@ -1,4 +1,4 @@
-//! Looking at commits: diffs, changed paths, files and directories. All by object names on the private store.
+//! Looking at commits: diffs, changed paths, files, whose their lines are, and directories. All by object names on the private store.
 
 use std::{
     collections::BTreeMap,
@@ -9,10 +9,17 @@ use bytes::Bytes;
 use domain::{
     Fault,
     ids::CommitId,
-    ports::workspace::{ChangeKind, ChangedPath, DiffStat},
+    ports::workspace::{BlamedLine, ChangeKind, ChangedPath, DiffStat},
 };
 
 use crate::{base::Entry, git::Call, store::Store};
+
+/// A longer file is not blamed.
+const LINES_MAX: usize = 50_000;
+/// Nor is a larger one, however few its lines are.
+const BLAMED_MAX: usize = 16 << 20;
+/// Characters that are kept of a blamed line.
+const LINE_MAX: usize = 2_000;
 
 impl Store<'_> {
     pub fn diff(&self, from: &CommitId, to: &CommitId) -> Result<Bytes, Fault> {
@@ -55,6 +62,26 @@ impl Store<'_> {
         }
         let object = String::from_utf8_lossy(entry.object);
         Ok(Some(self.git().args(["cat-file", "blob", &object]).head(max)?.into()))
+    }
+
+    pub fn blame(&self, commit: &CommitId, path: &str) -> Result<Vec<BlamedLine>, Fault> {
+        let content = self.read(commit, path, BLAMED_MAX + 1)?.ok_or_else(|| {
+            Fault::not_found(format!("{} has no regular file `{path}`", commit.short()))
+                .hint("name it from the top of the repository")
+        })?;
+        let ends = content.iter().filter(|byte| **byte == b'\n').count();
+        let lines = ends + usize::from(content.last().is_some_and(|byte| *byte != b'\n'));
+        if content.len() > BLAMED_MAX || lines > LINES_MAX {
+            return Err(Fault::input(format!("`{path}` is too long to be blamed line by line")).hint(
+                "files of up to 50,000 lines and 16 MiB are; `overnight diff` shows what was changed in longer ones",
+            ));
+        }
+        // It reads a mailmap too, but only for the names of people, which nobody asks for here.
+        let out = self
+            .git()
+            .args(["blame", "--porcelain", "--no-textconv", "--ignore-revs-file=", commit.as_str(), "--", path])
+            .run()?;
+        parse_blame(&out).ok_or_else(|| Fault::bug("git blame printed what cannot be read"))
     }
 
     pub fn list(&self, commit: &CommitId, directory: &str) -> Result<Vec<String>, Fault> {
@@ -111,6 +138,21 @@ fn parse_changes(out: &[u8]) -> Option<Vec<ChangedPath>> {
         });
     }
     Some(changes)
+}
+
+/// Reads `--porcelain`: for each line `commit line-there line-here …`, then what is said of a commit when it is first named,
+/// then the line itself after a tab.
+fn parse_blame(out: &[u8]) -> Option<Vec<BlamedLine>> {
+    let mut blamed = Vec::new();
+    let mut pieces = out.strip_suffix(b"\n").unwrap_or(out).split(|byte| *byte == b'\n');
+    while let Some(head) = pieces.next().filter(|head| !head.is_empty()) {
+        let mut words = std::str::from_utf8(head).ok()?.split(' ');
+        let (commit, line) = (CommitId::parse(words.next()?)?, words.nth(1)?.parse().ok()?);
+        let text = pieces.find_map(|piece| piece.strip_prefix(b"\t"))?;
+        let text = String::from_utf8_lossy(text).chars().take(LINE_MAX).collect();
+        blamed.push(BlamedLine { commit, line, text });
+    }
+    Some(blamed)
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use domain::{
     ports::{
         BoxFuture,
         workspace::{
-            ChangedPath, CheckoutRequest, DiskUse, EnvironmentLayer, LandRequest, Landing, Origin, PrepareRequest,
-            Prepared, RaiseRequest, Repository, ResolveRequest, Snapshot, SnapshotRequest, Workspaces as Port,
+            BlamedLine, ChangedPath, CheckoutRequest, DiskUse, EnvironmentLayer, LandRequest, Landing, Origin,
+            PrepareRequest, Prepared, RaiseRequest, Repository, ResolveRequest, Snapshot, SnapshotRequest,
+            Workspaces as Port,
         },
     },
 };
@@ -170,6 +171,15 @@ impl Port for Workspaces {
         directory: String,
     ) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
         self.look(repository, move |store| store.list(&commit, &directory))
+    }
+
+    fn blame(
+        &self,
+        repository: Repository,
+        commit: CommitId,
+        path: String,
+    ) -> BoxFuture<'_, Result<Vec<BlamedLine>, Fault>> {
+        self.look(repository, move |store| store.blame(&commit, &path))
     }
 
     fn land(&self, request: LandRequest) -> BoxFuture<'_, Result<Landing, Fault>> {

@@ -22,9 +22,9 @@ use domain::{
         model::{Access, Credentials, Endpoint, Gateways, Message, Model, Part, ResolvedModel, Role},
         sandbox::Tree,
         workspace::{
-            ChangeKind, ChangedPath, CheckoutRequest, DiffStat, DiskUse, EnvironmentLayer, LandRequest, Landing,
-            Origin, PrepareRequest, Prepared, RaiseRequest, Repository, ResolveRequest, Snapshot, SnapshotRequest,
-            Workspaces,
+            BlamedLine, ChangeKind, ChangedPath, CheckoutRequest, DiffStat, DiskUse, EnvironmentLayer, LandRequest,
+            Landing, Origin, PrepareRequest, Prepared, RaiseRequest, Repository, ResolveRequest, Snapshot,
+            SnapshotRequest, Workspaces,
         },
     },
 };
@@ -212,6 +212,16 @@ impl Workspaces for Directories {
 
     fn list(&self, _: Repository, _: CommitId, _: String) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
         done(Ok(Vec::new()))
+    }
+
+    fn blame(&self, _: Repository, commit: CommitId, path: String) -> BoxFuture<'_, Result<Vec<BlamedLine>, Fault>> {
+        let lines = [(base(), 1, "one"), (commit, 2, "two")];
+        done(match path.as_str() {
+            "src/a b.txt" => {
+                Ok(lines.map(|(commit, line, text)| BlamedLine { commit, line, text: text.to_owned() }).into())
+            }
+            _ => Err(Fault::not_found(format!("there is no regular file `{path}`"))),
+        })
     }
 
     fn land(&self, request: LandRequest) -> BoxFuture<'_, Result<Landing, Fault>> {

@@ -190,6 +190,9 @@ impl Workspaces for Trees {
     fn diff(&self, _: Repository, _: CommitId, _: CommitId) -> BoxFuture<'_, Result<Bytes, Fault>> {
         unused("diff")
     }
+    fn blame(&self, _: Repository, _: CommitId, _: String) -> BoxFuture<'_, Result<Vec<BlamedLine>, Fault>> {
+        unused("blame")
+    }
     fn land(&self, _: LandRequest) -> BoxFuture<'_, Result<Landing, Fault>> {
         unused("land")
     }

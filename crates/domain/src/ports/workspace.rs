@@ -190,6 +190,17 @@ pub enum ChangeKind {
     TypeChanged,
 }
 
+/// A line of a file at a commit, and the commit that it came with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlamedLine {
+    /// Where the repository's history is cut: the first commit after the cut, for all that is older.
+    pub commit: CommitId,
+    /// From 1.
+    pub line: u32,
+    /// Without its end of line; lossy where it is not UTF-8, cut at 2,000 characters.
+    pub text: String,
+}
+
 #[derive(Clone, Debug)]
 pub struct LandRequest {
     pub task: TaskId,
@@ -305,6 +316,16 @@ pub trait Workspaces: Send + Sync {
         commit: CommitId,
         directory: String,
     ) -> BoxFuture<'_, Result<Vec<String>, Fault>>;
+
+    /// Which commit each line of a file came with, in the order of the file. Computed in the store by object ids, of whole lines
+    /// and the file's own history through renames. `NotFound` where there is no such regular file; `Input` above 50,000 lines
+    /// or 16 MiB.
+    fn blame(
+        &self,
+        repository: Repository,
+        commit: CommitId,
+        path: String,
+    ) -> BoxFuture<'_, Result<Vec<BlamedLine>, Fault>>;
 
     /// Lands a head. Exactly once: an effect that is already there is reported, not repeated.
     fn land(&self, request: LandRequest) -> BoxFuture<'_, Result<Landing, Fault>>;

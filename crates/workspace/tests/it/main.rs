@@ -1,6 +1,7 @@
 //! The room against real git, real files and real processes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod blame;
 mod branch;
 mod changes;
 mod checkout;
