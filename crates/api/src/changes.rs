@@ -1,4 +1,4 @@
-//! What a task produced: its diff, its way into a checkout, and kept files.
+//! What a task produced: its diff, whose lines its files have, its way into a checkout, and kept files.
 
 use axum::{
     Json,
@@ -12,6 +12,7 @@ use domain::{
     brief::Deliverable,
     check::BlobId,
     ids::{AttemptNo, CommitId},
+    ports::workspace::{BlamedLine, Origin},
     task::Task,
 };
 use serde::Deserialize;
@@ -52,6 +53,32 @@ pub(crate) async fn diff(
     ];
     let diff = app.ports().workspaces.diff(task.origin.repository, base, head).await?;
     Ok((marks, diff).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BlameQuery {
+    path: String,
+    /// As for a diff.
+    attempt: Option<u32>,
+}
+
+pub(crate) async fn blame(
+    State(app): State<App>,
+    Id(id): Id,
+    Params(asked): Params<BlameQuery>,
+) -> Answer<wire::Blame> {
+    let task = app.task(id).await?;
+    let head = head(&task, asked.attempt.map(AttemptNo))?;
+    let Origin { repository, base, .. } = task.origin;
+    let blamed = app.ports().workspaces.blame(repository, head.clone(), asked.path).await?;
+    // A snapshot is one commit on the base: what is not of it is of the base's history.
+    let view = |BlamedLine { commit, line, text }| {
+        let ours = commit == head;
+        wire::BlamedLine { commit, line, text, ours }
+    };
+    let lines = blamed.into_iter().map(view).collect();
+    Ok(Json(wire::Blame { base, head, lines }))
 }
 
 /// The last snapshot of an attempt, or of the one that lists speak of.

@@ -41,6 +41,7 @@ routes! {
     get "/inbox" => tasks::inbox,
     get "/tasks/{id}" => tasks::show,
     get "/tasks/{id}/diff" => changes::diff,
+    get "/tasks/{id}/blame" => changes::blame,
     post "/tasks/{id}/pull" => changes::pull,
     get "/tasks/{id}/log" => log::log,
     get "/tasks/{id}/journal" => export::journal,

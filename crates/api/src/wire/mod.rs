@@ -22,7 +22,7 @@ pub use environment::{
 pub use house::{Agent, Agents, Doctor, Finding, Kept, Key, Keys, Status, Stopping, TaskCounts, Wall, Walls};
 pub use log::{ExportLine, Hello, Log, LogBody, LogEntry, LogEvent, LogLine, TaskEvent};
 pub use problem::Problem;
-pub use task::{Attempt, Inbox, Pulled, Said, Spoken, Submitted, Summary, Task, Tasks};
+pub use task::{Attempt, Blame, BlamedLine, Inbox, Pulled, Said, Spoken, Submitted, Summary, Task, Tasks};
 
 /// Names the media type of an error.
 pub const PROBLEM_JSON: &str = "application/problem+json";

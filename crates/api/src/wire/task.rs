@@ -106,6 +106,28 @@ pub struct Spoken {
     pub task: Summary,
 }
 
+/// Answer of `GET /tasks/{id}/blame`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blame {
+    pub base: CommitId,
+    /// The commit whose file it is.
+    pub head: CommitId,
+    /// In the order of the file.
+    pub lines: Vec<BlamedLine>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlamedLine {
+    /// The one that the line came with.
+    pub commit: CommitId,
+    /// From 1.
+    pub line: u32,
+    /// Without its end of line; cut at 2,000 characters.
+    pub text: String,
+    /// Whether the change made it: it came with the head, not with the base's history.
+    pub ours: bool,
+}
+
 /// Answer of `POST /tasks/{id}/pull`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pulled {

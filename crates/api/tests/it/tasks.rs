@@ -1,6 +1,6 @@
 //! Starting tasks, and reading what became of them.
 
-use api::wire::{Inbox, Log, LogBody, Problem, Pulled, Spoken, Submitted, Task, Tasks};
+use api::wire::{Blame, Inbox, Log, LogBody, Problem, Pulled, Spoken, Submitted, Task, Tasks};
 use domain::{
     check::Verdict,
     ids::{Actor, Via},
@@ -175,6 +175,26 @@ async fn a_diff_before_the_first_snapshot_and_one_of_no_attempt_are_refused() {
     assert!(none.detail.contains("no attempt 9"), "{none:?}");
     let pull = home.client.post(&format!("/tasks/{}/pull", task.id), json!({"directory": "here"})).await.problem(422);
     assert!(pull.detail.contains("not an absolute path"), "{pull:?}");
+    home.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_is_told_apart_into_the_changes_lines_and_the_bases() {
+    let home = Home::open().await;
+    let ready = home.ready().await;
+    let path = |query: &str| format!("/tasks/{}/blame{query}", ready.id);
+    for query in ["?path=src/a%20b.txt", "?path=src%2Fa+b.txt&attempt=1"] {
+        let blame: Blame = home.client.get(&path(query)).await.ok();
+        assert_eq!((&blame.base, Some(&blame.head)), (&base(), ready.head.as_ref()));
+        let lines: Vec<_> = blame.lines.iter().map(|line| (line.line, line.text.as_str(), line.ours)).collect();
+        assert_eq!(lines, [(1, "one", false), (2, "two", true)]);
+        assert_eq!(blame.lines[1].commit, blame.head);
+    }
+    let none: Problem = home.client.get(&path("?path=b.txt")).await.problem(404);
+    assert!(none.detail.contains("no regular file"), "{none:?}");
+    home.client.get(&path("?path=b.txt&attempt=9")).await.problem(404);
+    let unnamed = home.client.get(&path("")).await.problem(422);
+    assert!(unnamed.detail.contains("path"), "{unnamed:?}");
     home.close().await.unwrap();
 }
 
