@@ -72,6 +72,11 @@ pub enum Command {
         after_help = "Examples:\n  overnight diff T-12\n  overnight diff T-12 | git apply --check\n  overnight diff T-12 --attempt 2"
     )]
     Diff(Diff),
+    /// A file with the change in it: which lines are the change's, and the commits of the others
+    #[command(
+        after_help = "Examples:\n  overnight blame T-12 src/lib.rs\n  overnight blame T-12 src/lib.rs --attempt 2 --json"
+    )]
+    Blame(Blame),
     /// Put the change on branch `overnight/T-12` of this checkout, to try it
     #[command(after_help = "Examples:\n  overnight pull T-12")]
     Pull(OfTask),
@@ -293,6 +298,17 @@ pub struct Logs {
 pub struct Diff {
     #[command(flatten)]
     pub of: OfTask,
+    /// Of this attempt instead of the best one
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct Blame {
+    #[command(flatten)]
+    pub of: OfTask,
+    /// The file, from the top of the repository
+    pub path: String,
     /// Of this attempt instead of the best one
     #[arg(long, value_name = "N")]
     pub attempt: Option<u32>,

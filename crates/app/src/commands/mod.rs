@@ -2,6 +2,7 @@
 
 mod approve;
 mod attach;
+mod blame;
 mod console;
 mod daemon;
 mod demo;
@@ -65,6 +66,7 @@ pub fn perform(command: Command, form: Form) -> Result<Exit, Fault> {
         Command::Show(of) => show::show(&context, of.task),
         Command::Logs(args) => logs::logs(&context, &args),
         Command::Diff(args) => diff::diff(&context, &args),
+        Command::Blame(args) => blame::blame(&context, &args),
         Command::Pull(of) => diff::pull(&context, of.task),
         Command::Comment(args) => say::comment(&context, args),
         Command::Answer(args) => say::answer(&context, args),

@@ -27,6 +27,7 @@ fn every_answer_is_json_when_asked_for() {
         vec!["inbox"],
         vec!["show", &id],
         vec!["diff", &id],
+        vec!["blame", &id, "file.txt"],
         vec!["daemon", "status"],
         vec!["doctor"],
         vec!["key", "list"],

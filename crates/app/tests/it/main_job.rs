@@ -19,6 +19,9 @@ fn a_green_change_waits_and_lands_when_approved() {
 
     assert!(place.on(&["inbox"]).ok().contains("overnight approve T-1"));
     assert!(place.on(&["diff", "1"]).ok().contains("\n+two\n"));
+    let blame = place.on(&["blame", "1", "file.txt"]).ok();
+    assert_eq!(blame, format!("{}  1  one\nT-1         2  two\n", &base[..10]));
+    assert!(place.on(&["blame", "1", "none.txt"]).refused().contains("no regular file"));
     assert!(place.on(&["approve", "T-1"]).ok().contains("landed on main"));
 
     assert_eq!(place.read("file.txt"), "one\ntwo\n", "the clean work tree follows its branch");
