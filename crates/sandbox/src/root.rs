@@ -109,6 +109,9 @@ pub fn mount_proc() -> io::Result<()> {
     Ok(())
 }
 
+/// How often a name is looked at that keeps changing.
+const MOST_LOOKS: u32 = 100;
+
 /// Veils anew what lost its veil, which the kernel takes away with the name it was on: a host's program may have put another file
 /// there. For this process and those that come of it.
 pub fn veil_again(view: &View) -> io::Result<()> {
@@ -120,24 +123,36 @@ pub fn veil_again(view: &View) -> io::Result<()> {
             continue;
         }
         veiled = Some(target);
-        let open = |path: &Path| openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-        let at = match open(target) {
-            Ok(at) => at,
-            Err(errno) if is_missing(errno) || errno == Errno::ACCESS => continue,
-            Err(errno) => return Err(errno.into()),
-        };
-        let stat = rustix::fs::fstat(&at)?;
-        let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
-        if kind.is_dir() {
-            let above = rustix::fs::stat(target.parent().unwrap_or(target))?;
-            if stat.st_dev == above.st_dev {
-                let veil = memory("0555", TINY)?;
-                sys::set_mount_attributes(&veil, READ_ONLY.bits().into(), 0)?;
-                attach(&veil, &at)?;
+        // Again where the name goes, or is replaced, between two looks.
+        let mut looks = 0;
+        while let Err(error) = veil_unless_veiled(target) {
+            looks += 1;
+            if looks == MOST_LOOKS || !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) {
+                return Err(error);
             }
-        } else if !kind.is_char_device() {
-            attach(&clone_tree(CWD, Path::new("/dev/null"))?, &at)?;
         }
+    }
+    Ok(())
+}
+
+fn veil_unless_veiled(target: &Path) -> io::Result<()> {
+    let at = match openat(CWD, target, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(at) => at,
+        // Not there any more, or nothing that a command could reach.
+        Err(errno) if is_missing(errno) || errno == Errno::ACCESS => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    let stat = rustix::fs::fstat(&at)?;
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    if kind.is_dir() {
+        let above = rustix::fs::stat(target.parent().unwrap_or(target))?;
+        if stat.st_dev == above.st_dev {
+            let veil = memory("0555", TINY)?;
+            sys::set_mount_attributes(&veil, READ_ONLY.bits().into(), 0)?;
+            attach(&veil, &at)?;
+        }
+    } else if !kind.is_char_device() {
+        attach(&clone_tree(CWD, Path::new("/dev/null"))?, &at)?;
     }
     Ok(())
 }

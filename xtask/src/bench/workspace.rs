@@ -31,6 +31,7 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("command_warm_ms", "`true` in a warm sandbox, ms", ""),
     ("command_plain_ms", "`true` as a plain process, ms", ""),
     ("command_cold_ms", "`true` in a sandbox made for it, ms", "≤ 15"),
+    ("command_cold_beside_ms", "the same while the kernel takes another's network namespace down, ms", ""),
     ("status_inside_ms", "`git status` inside, 50,000 files, ms", ""),
     ("status_plain_ms", "`git status` in a plain checkout, ms", ""),
     ("kill_ms", "killing a tree with 50 daemons that ignore signals, ms", "≤ 200"),

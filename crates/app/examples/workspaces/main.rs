@@ -58,6 +58,8 @@ async fn measure(directory: &Path) {
     let at = ground.settle(&large, &caches).await;
     let few = ground.settle_bare(&small).await;
 
+    // Before anything is torn down: the kernel takes its time over network namespaces, and new ones wait for it.
+    cold(&ground, &few).await;
     worktree(&large, &caches, directory);
     provision("overlay", &ground, &at).await;
     mount::run(directory);
@@ -178,7 +180,27 @@ async fn snapshots(ground: &Ground, at: &ground::Settled, size: &str) {
     ground.workspaces.release(at.repository.clone(), key, None).await.unwrap();
 }
 
-/// A command in a sandbox that is warm, one in a sandbox made for it, and a plain one, in turn.
+/// A command in a sandbox made for it, while those before it live on.
+async fn cold(ground: &Ground, at: &ground::Settled) {
+    let mut living = Vec::new();
+    for _ in 0..PROVISIONS {
+        let key = ground.next_key();
+        let prepared = ground.workspaces.prepare(at.request(key, "overlay")).await.unwrap();
+        let spec = ground.spec(prepared, "overlay");
+        let since = Instant::now();
+        let sandbox = ground.sandboxes.open(spec).await.unwrap();
+        run(&*sandbox, &["true"]).await;
+        tell("command_cold_ms", milliseconds(since));
+        living.push((key, sandbox));
+    }
+    for (key, sandbox) in living {
+        sandbox.kill().await;
+        drop(sandbox);
+        ground.workspaces.release(at.repository.clone(), key, None).await.unwrap();
+    }
+}
+
+/// A command in a sandbox that is warm, one in a sandbox made while another is torn down, and a plain one, in turn.
 async fn commands(ground: &Ground, at: &ground::Settled) {
     let key = ground.next_key();
     let prepared = ground.workspaces.prepare(at.request(key, "overlay")).await.unwrap();
@@ -199,7 +221,7 @@ async fn commands(ground: &Ground, at: &ground::Settled) {
             let since = Instant::now();
             let cold = ground.sandboxes.open(spec).await.unwrap();
             run(&*cold, &["true"]).await;
-            tell("command_cold_ms", milliseconds(since));
+            tell("command_cold_beside_ms", milliseconds(since));
             cold.kill().await;
             drop(cold);
             ground.workspaces.release(at.repository.clone(), other, None).await.unwrap();
