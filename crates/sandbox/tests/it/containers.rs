@@ -44,7 +44,9 @@ fn options(engine: &Path, state: PathBuf) -> ContainerOptions {
 async fn containers() -> Option<&'static Arc<Containers>> {
     static CONTAINERS: OnceCell<Arc<Containers>> = OnceCell::const_new();
     let engine = engine()?;
-    let start = async || Containers::start(options(engine, state().join("contained")), sandboxes().clone()).await;
+    // Each process of tests is a daemon of its own: it clears away what others of its state left.
+    let own = state().join(format!("contained-{}", std::process::id()));
+    let start = async || Containers::start(options(engine, own.clone()), sandboxes().clone()).await;
     Some(CONTAINERS.get_or_try_init(start).await.unwrap())
 }
 
