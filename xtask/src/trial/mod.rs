@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 
 pub use totals::Totals;
 
+use self::totals::Runner;
 use crate::{house, program};
 
 /// How much is tried.
@@ -70,7 +71,7 @@ fn tests(extent: Extent) -> Result<Totals> {
         let line = line.context("cannot read what cargo prints")?;
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
-        totals.read(&line);
+        totals.read(if has_nextest { Runner::Nextest } else { Runner::Cargo }, &line);
     }
     let status = child.wait().context("cannot wait for cargo")?;
     // A crate that does not build, or a binary that dies before it reports, is a failure too.

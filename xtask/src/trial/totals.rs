@@ -9,17 +9,23 @@ pub struct Totals {
     pub skipped: u64,
 }
 
+/// Whose words are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Runner {
+    Cargo,
+    Nextest,
+}
+
 impl Totals {
-    /// Adds a line of `cargo test` or of `cargo nextest` if it is a summary; other lines change nothing.
-    pub(super) fn read(&mut self, line: &str) {
+    /// Adds a line of `runner` if it is a summary; other lines change nothing.
+    pub(super) fn read(&mut self, runner: Runner, line: &str) {
         let line = line.trim();
-        let Some(summary) = line
-            .strip_prefix("test result: ")
-            .map(|rest| rest.split_once(". ").map_or(rest, |(_, counts)| counts))
-            .or_else(|| line.strip_prefix("Summary ").and_then(|rest| rest.split_once(": ")).map(|(_, counts)| counts))
-        else {
-            return;
+        let summary = match runner {
+            Runner::Cargo => line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")),
+            // It repeats what a failed test's own process printed, whose summary is no second failure.
+            Runner::Nextest => line.strip_prefix("Summary ").and_then(|rest| rest.split_once(": ")),
         };
+        let Some((_, summary)) = summary else { return };
         for count in summary.split([';', ',']) {
             let mut words = count.split_whitespace();
             let (Some(number), Some(what)) = (words.next().and_then(|word| word.parse::<u64>().ok()), words.next())
@@ -49,12 +55,16 @@ mod tests {
     #[test]
     fn summaries_of_both_runners_add_up() {
         let mut totals = Totals::default();
-        totals.read("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s");
-        totals
-            .read("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s");
-        totals.read("test tests::failed ... FAILED");
+        let mut cargo = |line| totals.read(Runner::Cargo, line);
+        cargo("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s");
+        cargo("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s");
+        cargo("test tests::failed ... FAILED");
         assert_eq!(totals, Totals { passed: 13, failed: 2, skipped: 1 });
-        totals.read("     Summary [   1.205s] 120 tests run: 118 passed (2 slow), 1 failed, 1 timed out, 4 skipped");
+        let mut nextest = |line| totals.read(Runner::Nextest, line);
+        nextest(
+            "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.00s",
+        );
+        nextest("     Summary [   1.205s] 120 tests run: 118 passed (2 slow), 1 failed, 1 timed out, 4 skipped");
         assert_eq!(totals.to_string(), "131 passed, 4 failed, 5 skipped");
     }
 }
