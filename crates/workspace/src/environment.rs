@@ -99,7 +99,7 @@ impl Home {
                 store.keep_environment(&place, &ready, &root, about)?;
                 self.later(Chore::Collect);
             }
-            self.throw_away(place.root())?;
+            self.destroy(place.root())?;
             Ok(left_out)
         })
     }
@@ -107,7 +107,7 @@ impl Home {
     pub fn remove_environment(&self, repository: &Repository, id: &EnvironmentId) -> Result<(), Fault> {
         let store = self.store(&repository.id)?;
         let place = store.raised(id);
-        self.alone(place.root(), || self.throw_away(place.root()))?;
+        self.alone(place.root(), || self.destroy(place.root()))?;
         let name = LayerName::Environment(id.clone());
         self.while_layers_go(|| {
             let used = self.used_layers()?.contains(&(repository.id.clone(), name.clone()))

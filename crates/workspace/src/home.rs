@@ -169,14 +169,23 @@ impl Home {
 
     /// Moves `path` out of the way at once; its content is removed in the background. Nothing there: nothing to do.
     pub fn throw_away(&self, path: &Path) -> Result<(), Fault> {
-        let trash = self.root.join("trash");
-        let grave = self.unique(&trash);
+        if let Some(grave) = self.bury(path)? {
+            self.later(Chore::Remove(grave));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::throw_away`], but the content is gone on return: for what an installation with its secrets may have written.
+    pub fn destroy(&self, path: &Path) -> Result<(), Fault> {
+        self.bury(path)?.map_or(Ok(()), |grave| remove_tree(&grave))
+    }
+
+    /// Where `path` lies in the trash now. `None`: there was nothing.
+    fn bury(&self, path: &Path) -> Result<Option<PathBuf>, Fault> {
+        let grave = self.unique(&self.root.join("trash"));
         match fs::rename(path, &grave) {
-            Ok(()) => {
-                self.later(Chore::Remove(grave));
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Ok(()) => Ok(Some(grave)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(io_fault("move away", path, &error)),
         }
     }
