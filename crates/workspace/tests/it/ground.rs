@@ -229,11 +229,12 @@ pub fn inside(place: &Prepared, script: &str) -> String {
             fs::create_dir_all(&at).unwrap();
             let lower: Vec<_> = layers.lower.iter().map(|path| path.display().to_string()).collect();
             mounts += &format!(
-                "rm -rf {work}/work/incompat; mount -t overlay overlay -o userxattr,volatile,lowerdir={},upperdir={},workdir={work} {}\n",
+                "rm -rf {}; mount -t overlay overlay -o userxattr,volatile,lowerdir={},upperdir={},workdir={} {}\n",
+                layers.work.join("work").join("incompat").display(),
                 lower.join(":"),
                 layers.upper.display(),
+                layers.work.display(),
                 at.display(),
-                work = layers.work.display(),
             );
             at
         }
