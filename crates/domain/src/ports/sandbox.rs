@@ -178,6 +178,9 @@ pub trait Sandbox: Send + Sync {
     /// Starts a command. Returns once it runs; `Environment` or `Input` when it cannot be started.
     fn spawn(&self, exec: Exec) -> BoxFuture<'_, Result<Box<dyn Process>, Fault>>;
 
+    /// Starts a command that is talked with, line by line, over its standard input and output. `exec.stdin` must be empty.
+    fn converse(&self, exec: Exec) -> BoxFuture<'_, Result<Conversation, Fault>>;
+
     /// Starts a command on a terminal of its own, as a person's shell needs it. The output is not kept, nor redacted: it is the
     /// person's own typing, cursor and colors. `exec.stdin` must be empty; TERM is `xterm-256color` unless `exec.env` says
     /// otherwise.
@@ -222,6 +225,36 @@ pub trait Process: Send {
     /// Kills the command's tree; resolves when it is gone.
     fn kill(&mut self) -> BoxFuture<'_, ()>;
 }
+
+/// A command that speaks a protocol. The parts are used side by side; the command lives as long as `process`.
+pub struct Conversation {
+    /// Its [`Process::output`] is standard error alone.
+    pub process: Box<dyn Process>,
+    pub input: Box<dyn Input>,
+    pub lines: Box<dyn Lines>,
+}
+
+impl std::fmt::Debug for Conversation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conversation").finish_non_exhaustive()
+    }
+}
+
+/// The standard input of a command. Dropping it closes it.
+pub trait Input: Send {
+    /// Resolves when all of it is written. `Transient`: the command has closed its end, or is gone.
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+/// The standard output of a command, line by line, redacted. What is not read holds the command up once the pipe is full.
+pub trait Lines: Send {
+    /// The next line without its end. `None`: nothing more comes. A safe point to be canceled at. `Input` for a line longer than
+    /// [`LINE_BYTES`], of which the rest is skipped: the next call gives the line after it.
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Fault>>;
+}
+
+/// The longest line of a conversation, in bytes.
+pub const LINE_BYTES: usize = 16 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
