@@ -102,12 +102,22 @@ fn conclusions() -> Vec<(&'static str, TurnConclusion)> {
     let why = || "because".to_owned();
     vec![
         ("finished", TurnConclusion::Finished),
-        ("asked", TurnConclusion::Asked { question: "which?".to_owned(), choices: Vec::new() }),
+        ("asked", TurnConclusion::Asked { question: "which?".to_owned(), choices: Vec::new(), default: None }),
+        (
+            "asked_with_default",
+            TurnConclusion::Asked {
+                question: "which?".to_owned(),
+                choices: Vec::new(),
+                default: Some("this".to_owned()),
+            },
+        ),
         ("interrupted", TurnConclusion::Interrupted),
         ("out_of_budget", TurnConclusion::OutOfBudget { why: why() }),
         ("out_of_rounds", TurnConclusion::OutOfRounds),
         ("dead_end", TurnConclusion::DeadEnd { why: why() }),
         ("failed", TurnConclusion::Failed { why: why() }),
+        ("held", TurnConclusion::Held { why: why(), until: jiff::Timestamp::UNIX_EPOCH }),
+        ("stalled", TurnConclusion::Stalled { why: why() }),
     ]
 }
 

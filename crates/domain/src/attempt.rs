@@ -23,6 +23,24 @@ pub struct Attempt {
     pub corrections: u32,
     /// Times a failed turn was tried again since one last ended well.
     pub restarts: u32,
+    /// Times its turns stalled since one last ended well.
+    #[serde(default)]
+    pub stalls: u32,
+    /// Times it had to wait for a model since a turn last ended well.
+    #[serde(default)]
+    pub holds: u32,
+    /// Which of the brief's fallbacks works, from 1; 0 is the brief's own agent and model.
+    #[serde(default)]
+    pub choice: u32,
+    /// What the workspace holds is not to be kept: the next turn gets a new one, made of `snapshot`.
+    #[serde(default)]
+    pub spoiled: bool,
+    /// The agent's session is not to be gone on with.
+    #[serde(default)]
+    pub fresh: bool,
+    /// Turns that a person took back: (first, last).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub void: Vec<(TurnNo, TurnNo)>,
     pub plan: Option<String>,
     /// The last snapshot, checked or not.
     pub snapshot: Option<Snapshot>,
@@ -42,6 +60,37 @@ pub struct Attempt {
     /// Hosts that its sandbox wanted to reach and was not let, each once, at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<Refusal>,
+}
+
+impl Attempt {
+    /// Whether a person took this turn back.
+    pub fn is_void(&self, turn: TurnNo) -> bool {
+        self.void.iter().any(|(first, last)| (*first..=*last).contains(&turn))
+    }
+
+    /// Goes back to what `turn` left: later turns are void, and so is what they led to.
+    pub(crate) fn take_back(&mut self, turn: TurnNo, snapshot: &Snapshot) {
+        self.void.push((TurnNo(turn.0 + 1), TurnNo(self.turns)));
+        self.snapshot = Some(snapshot.clone());
+        self.judged = None;
+        self.last_failure = None;
+        self.summary = None;
+        self.start_over();
+        self.spoiled = true;
+        self.fresh = true;
+    }
+
+    /// Forgets how often it was tried: a person spoke, or a turn ended well.
+    pub(crate) fn start_over(&mut self) {
+        self.corrections = 0;
+        self.end_well();
+    }
+
+    pub(crate) fn end_well(&mut self) {
+        self.restarts = 0;
+        self.stalls = 0;
+        self.holds = 0;
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +133,9 @@ pub enum AttemptStatus {
         request: RequestId,
         question: String,
         choices: Vec<String>,
+        /// Taken as the answer when nobody answers in time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        default: Option<String>,
         since: Timestamp,
         reminders: u32,
     },
@@ -222,7 +274,7 @@ impl AttemptStatus {
     /// What a person is asked within the attempt.
     pub fn asked(&self) -> Option<Asked<'_>> {
         match self {
-            Self::AwaitingAnswer { request, question, choices, since, reminders } => {
+            Self::AwaitingAnswer { request, question, choices, since, reminders, .. } => {
                 let what = AskedFor::Answer { question, choices };
                 Some(Asked { request: *request, what, since: *since, reminders: *reminders })
             }

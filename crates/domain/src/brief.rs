@@ -43,16 +43,46 @@ pub enum LandingMethod {
 /// Which agent does the work, and what it is given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentChoice {
-    /// A driver's name: `builtin` or `command`.
+    /// A driver's name: `builtin`, `command`, `codex`, …
     pub name: String,
     /// For `command`: the program and its arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<String>,
+    /// By whose login it calls its model.
+    #[serde(default, skip_serializing_if = "Login::is_gateway")]
+    pub login: Login,
+}
+
+/// By whose login an agent with a client of its own calls its model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Login {
+    /// The gateway's: metered, with the key outside.
+    #[default]
+    Gateway,
+    /// The person's own, of a subscription: the agent's credential file is lent to the sandbox. The task holds a key, and its spend
+    /// is bounded by rounds and time only.
+    Own,
+}
+
+impl Login {
+    fn is_gateway(&self) -> bool {
+        *self == Self::Gateway
+    }
+}
+
+/// Another agent or model, for when the first stalls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fallback {
+    /// `None`: the same agent.
+    pub agent: Option<String>,
+    /// `None`: the same model.
+    pub model: Option<String>,
 }
 
 impl Default for AgentChoice {
     fn default() -> Self {
-        Self { name: "builtin".to_owned(), argv: Vec::new() }
+        Self { name: "builtin".to_owned(), argv: Vec::new(), login: Login::Gateway }
     }
 }
 
@@ -82,6 +112,15 @@ pub struct Brief {
     pub evidence: Vec<String>,
     pub agent: AgentChoice,
     pub model: Option<String>,
+    /// Tried in their order when the agent stalls and a fresh start did not help.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<Fallback>,
+    /// The name of a profile. What it says is fixed with the submission.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Who criticises a plan before a person sees it: a model's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critic: Option<String>,
     /// How many attempts run side by side, 1 to 16.
     pub attempts: u32,
     /// How many times red checks go back to the agent before a person is asked.
@@ -113,6 +152,9 @@ impl Default for Brief {
             evidence: Vec::new(),
             agent: AgentChoice::default(),
             model: None,
+            fallbacks: Vec::new(),
+            profile: None,
+            critic: None,
             attempts: 1,
             max_corrections: 3,
             deliverable: Deliverable::default(),

@@ -1,6 +1,10 @@
 //! Spend: what was used, what it cost, and the hard limits it is held against.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::ids::AttemptKey;
 
 /// Tokens of one or many model calls, as the provider counted them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +17,14 @@ pub struct Usage {
     pub cache_write: u64,
     /// Output tokens, reasoning included.
     pub output: u64,
+    /// Of the output: what the model thought and did not say. 0 where the provider does not tell it apart.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reasoning: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Usage {
@@ -27,6 +39,7 @@ impl Usage {
             cache_read: self.cache_read.saturating_add(other.cache_read),
             cache_write: self.cache_write.saturating_add(other.cache_write),
             output: self.output.saturating_add(other.output),
+            reasoning: self.reasoning.saturating_add(other.reasoning),
         }
     }
 }
@@ -97,4 +110,74 @@ pub struct Budget {
 pub struct Amount {
     pub cost: Option<MicroUsd>,
     pub tokens: u64,
+}
+
+/// A budget that several tasks spend from: of a day, a person, a team.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purse {
+    /// What is counted together: `day 2026-11-21`, `person alice 2026-11`. The same key is the same purse.
+    pub key: String,
+    /// `cost` and `tokens` count; the others are a task's.
+    pub limit: Budget,
+}
+
+/// A rule of the configuration that makes purses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetRule {
+    /// Unique; begins each key.
+    pub name: String,
+    pub limit: Budget,
+    pub per: Period,
+    pub of: Whose,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Period {
+    #[default]
+    Day,
+    Month,
+    Ever,
+}
+
+/// Who shares a purse.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Whose {
+    /// All tasks of this installation.
+    #[default]
+    Everybody,
+    /// The tasks of one person; each person has a purse.
+    Person,
+    /// The tasks whose briefs carry this label (`team`, `automation`, `graph`); each value of it has a purse.
+    Label(String),
+    /// Each attempt has a purse.
+    Attempt,
+}
+
+/// Whom a call is made for, as far as rules look at it.
+#[derive(Clone, Copy, Debug)]
+pub struct Spender<'a> {
+    pub key: AttemptKey,
+    pub person: &'a str,
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+/// The purses that a call on `today` is paid from.
+pub fn purses(rules: &[BudgetRule], spender: Spender<'_>, today: jiff::civil::Date) -> Vec<Purse> {
+    let purse = |rule: &BudgetRule| {
+        let whose = match &rule.of {
+            Whose::Everybody => String::new(),
+            Whose::Person => format!(" {}", spender.person),
+            Whose::Label(label) => format!(" {}", spender.labels.get(label)?),
+            Whose::Attempt => format!(" {}", spender.key),
+        };
+        let when = match rule.per {
+            Period::Day => format!(" {today}"),
+            Period::Month => format!(" {}", today.strftime("%Y-%m")),
+            Period::Ever => String::new(),
+        };
+        Some(Purse { key: format!("{}{whose}{when}", rule.name), limit: rule.limit })
+    };
+    rules.iter().filter_map(purse).collect()
 }

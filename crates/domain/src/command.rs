@@ -14,10 +14,27 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Command {
-    /// → `WorkspaceReady`
-    PrepareWorkspace { attempt: AttemptNo, commit: CommitId },
+    /// → `WorkspaceReady`. `anew`: whatever workspace there is, is removed first; its last snapshot holds it.
+    PrepareWorkspace {
+        attempt: AttemptNo,
+        commit: CommitId,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        anew: bool,
+    },
     /// → `TurnEnded`; `Progressed` and `CommentsDelivered` on the way.
-    StartTurn { attempt: AttemptNo, turn: TurnNo, mode: Mode, prompt: Prompt, max_rounds: u32 },
+    StartTurn {
+        attempt: AttemptNo,
+        turn: TurnNo,
+        mode: Mode,
+        prompt: Prompt,
+        max_rounds: u32,
+        /// Which of the brief's fallbacks works, from 1; 0 is the brief's own agent and model.
+        #[serde(default, skip_serializing_if = "is_first")]
+        choice: u32,
+        /// In a new session, whatever session the agent had.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fresh: bool,
+    },
     /// End the attempt's running command early. → `Done`; the running command reports its own end.
     Interrupt { attempt: AttemptNo },
     /// Hand a comment to the running turn. → `Done`; `CommentsDelivered` when the agent has it.
@@ -42,6 +59,11 @@ pub enum Command {
     CleanUp { branch: Branch },
     /// Forget the snapshots too. → `Done`
     Purge,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+fn is_first(choice: &u32) -> bool {
+    *choice == 0
 }
 
 /// What clean-up does with the branch `overnight/T-12`.

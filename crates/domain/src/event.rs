@@ -8,13 +8,14 @@ use crate::{
     brief::Brief,
     check::{BlobId, CheckSpec, Judged, Risk},
     environment::EnvironmentUse,
-    ids::{Actor, AttemptNo, CommandId, CommentId, CommitId, RequestId, TurnNo, Via},
+    ids::{Actor, AttemptKey, AttemptNo, CommandId, CommentId, CommitId, RequestId, TurnNo, Via},
     ports::{
         agent::TurnEnd,
         egress::Refusal,
         sandbox::Confinement,
         workspace::{Landing, Origin, Snapshot},
     },
+    profile::Profile,
     task::Timer,
 };
 
@@ -138,6 +139,14 @@ pub enum Event {
         snapshot: Snapshot,
         note: String,
     },
+    /// An attempt that does not run goes back to what `turn` left; what came after stays in its transcript, unread. `text` opens a turn
+    /// there; without one, the checks run.
+    Rewound {
+        attempt: AttemptNo,
+        turn: TurnNo,
+        snapshot: Snapshot,
+        text: Option<String>,
+    },
     /// Try a handed-back attempt again as it is.
     RetryRequested,
     /// Bring a rejected or canceled task back for review.
@@ -150,6 +159,24 @@ pub struct Submission {
     pub origin: Origin,
     pub model: Option<String>,
     pub confinement: Confinement,
+    /// What the brief's profile said then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+    /// Where it goes on from; `None`: from the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<Fork>,
+}
+
+/// A turn of another task's attempt, whose work and conversation a new task takes up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    pub from: AttemptKey,
+    /// The last turn that is taken over.
+    pub turn: TurnNo,
+    /// As that turn left it.
+    pub snapshot: Snapshot,
+    /// What is asked for now.
+    pub text: String,
 }
 
 impl Event {
@@ -165,6 +192,7 @@ impl Event {
             | Self::Rejected { .. }
             | Self::CancelRequested { .. }
             | Self::WorkedByHand { .. }
+            | Self::Rewound { .. }
             | Self::RetryRequested
             | Self::RestoreRequested => true,
             Self::WorkspaceReady { .. }
@@ -204,6 +232,7 @@ impl Event {
             Self::Rejected { .. } => "rejected",
             Self::CancelRequested { .. } => "cancel_requested",
             Self::WorkedByHand { .. } => "worked_by_hand",
+            Self::Rewound { .. } => "rewound",
             Self::RetryRequested => "retry_requested",
             Self::RestoreRequested => "restore_requested",
         }

@@ -15,6 +15,7 @@ pub mod fault;
 pub mod ids;
 pub mod picture;
 pub mod ports;
+pub mod profile;
 pub mod redact;
 pub mod step;
 pub mod summary;

@@ -37,7 +37,8 @@ pub fn sample(brief: Brief) -> Task {
         target: Some("main".to_owned()),
         notes: Vec::new(),
     };
-    let submission = Submission { brief, origin, model: None, confinement: Confinement::Confined };
+    let submission =
+        Submission { brief, origin, model: None, confinement: Confinement::Confined, profile: None, fork: None };
     let envelope = Envelope {
         seq: 1,
         at: Timestamp::UNIX_EPOCH,

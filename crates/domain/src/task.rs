@@ -11,12 +11,14 @@ use crate::{
     check::{BlobId, CheckSpec, Risk},
     command::{Branch, Command},
     environment::EnvironmentUse,
+    event::Fork,
     ids::{Actor, AttemptNo, CommandId, CommentId, CommitId, RequestId, TaskId, TurnNo},
     ports::{sandbox::Confinement, workspace::Origin},
+    profile::Profile,
 };
 
 /// The version of the decisions in `step`. A task keeps the one it was submitted under.
-pub const RULES: u32 = 1;
+pub const RULES: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
@@ -51,6 +53,12 @@ pub struct Task {
     pub overdue_since: Option<Timestamp>,
     /// Model rounds of all attempts so far, as the turns reported them.
     pub rounds: u32,
+    /// What the brief's profile said at the submission.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+    /// Where it goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<Fork>,
     /// What its workspaces stand on; `None` until the first is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<EnvironmentUse>,

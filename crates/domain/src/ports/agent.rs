@@ -1,18 +1,21 @@
 //! Port of `agents`: something that takes a prompt and works in a sandbox until it stops.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
     BoxFuture,
-    model::{Endpoint, Message, Model},
+    model::{Endpoint, Message, Model, Protocol},
     sandbox::Sandbox,
 };
 use crate::{
     Fault,
     brief::Brief,
     ids::{AttemptKey, CommentId, TurnNo},
+    profile::Profile,
 };
 
 /// The agents of this installation, by name.
@@ -21,19 +24,77 @@ pub trait Agents: Send + Sync {
     fn find(&self, name: &str) -> Result<Arc<dyn Agent>, Fault>;
 
     fn names(&self) -> Vec<String>;
+
+    /// Every agent, installed or not. Reads files, runs nothing.
+    fn list(&self) -> Vec<AgentInfo>;
+
+    /// Profiles: those of a base's files (see [`PROFILE_FILES`]), of the configuration, and the ready-made; each name once, in this order
+    /// of precedence. `Input` names the file that cannot be read as a profile, or the two of one precedence that share a name.
+    fn profiles(&self, files: &[(String, Bytes)]) -> Result<Vec<Profile>, Fault>;
+}
+
+/// Where a base may keep profiles: a file, or a directory and how the names in it end.
+pub const PROFILE_FILES: [(&str, &str); 4] =
+    [("overnight.toml", ""), (".claude/agents", ".md"), (".github/agents", ".md"), (".opencode/agent", ".md")];
+
+/// An agent as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentInfo {
+    pub name: String,
+    /// How it is driven: `built in`, `program`, `acp`, `command line`.
+    pub driven: String,
+    /// Of the program found; `None`: unknown or not found.
+    pub version: Option<String>,
+    /// The version this driver was tried with.
+    pub tried: Option<String>,
+    /// Where it was found.
+    pub program: Option<PathBuf>,
+    pub model: ModelNeed,
+    pub protocols: Vec<Protocol>,
+    /// What is missing, and how to install it.
+    pub missing: Option<String>,
+    /// What is different from others, a sentence each.
+    pub remarks: Vec<String>,
 }
 
 /// What an agent needs from outside before a task with it is accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ModelNeed {
     None,
     /// Works without; where its task names a model, its own client gets a way to it: metered, with the key outside.
     Offered,
+    /// By the neutral port.
     Required,
+    /// By a client of the agent's own, at an endpoint.
+    Client,
+}
+
+/// What an agent needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    pub model: ModelNeed,
+    /// What its client speaks, best first. Empty: any.
+    pub protocols: Vec<Protocol>,
+    /// Host directories that its sandbox must see, and whose `bin` and `node_modules/.bin` come first on its PATH.
+    pub programs: Vec<PathBuf>,
+    /// For [`crate::brief::Login::Own`]: the credential files below the person's HOME, and the hosts they are good for. `None`: it cannot
+    /// be lent a login.
+    pub login: Option<OwnLogin>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnLogin {
+    /// Below HOME, there and in the sandbox.
+    pub files: Vec<String>,
+    /// As an allow-list has them.
+    pub hosts: Vec<String>,
 }
 
 pub trait Agent: Send + Sync {
-    fn model_need(&self) -> ModelNeed;
+    /// `NotFound` when its program is not installed, `Environment` when it is there in a version that cannot be driven; either says how
+    /// to install it.
+    fn needs(&self) -> Result<Needs, Fault>;
 
     /// Runs one turn to its end. Called again for the same turn after a crash: it goes on from the transcript (a recorded reply
     /// is never paid again; a recorded tool call without a result is never run again, the model is told that its effects are
@@ -69,6 +130,12 @@ pub struct TurnRequest {
     pub surroundings: Vec<String>,
     /// Rounds left for this turn.
     pub max_rounds: u32,
+    /// What the agent is to be.
+    pub profile: Option<Arc<Profile>>,
+    /// Turns of the transcript that are void, as the attempt was taken back to before them: (first, last).
+    pub void: Vec<(TurnNo, TurnNo)>,
+    /// In a new session, whatever session the agent had in this attempt: it is told the brief again, and how far the work came.
+    pub fresh: bool,
 }
 
 /// What starts a turn.
@@ -104,8 +171,12 @@ pub struct Hands {
     pub sandbox: Arc<dyn Sandbox>,
     /// Present when [`Agent::model_need`] is `Required`.
     pub model: Option<Arc<dyn Model>>,
-    /// Present when it is `Offered` and the task names a model. Void when it is dropped.
+    /// Present when it is `Client`, and when it is `Offered` and the task names a model. Void when it is dropped.
     pub endpoint: Option<Endpoint>,
+    /// For a cheap model that does side work; `None`: the same as `model`.
+    pub side_model: Option<Arc<dyn Model>>,
+    /// Lent credential files (path below HOME, content), for [`crate::brief::Login::Own`]. Then there is no endpoint.
+    pub login: Vec<(String, Bytes)>,
     pub transcript: Arc<dyn Transcript>,
     pub line: Arc<dyn Line>,
 }
@@ -124,6 +195,13 @@ pub trait Line: Send + Sync {
 
     /// The comments are in the conversation, before this round's model call.
     fn delivered(&self, comments: Vec<CommentId>, round: u32);
+
+    /// Overnight's own words for the agent (its budget nears its end; a nudge): told at the next safe point, and not acknowledged. Taken
+    /// ones are not given again.
+    fn take_notices(&self) -> Vec<String>;
+
+    /// Resolves when a comment or a notice waits. An agent that can be told nothing while it works is interrupted for a notice, and told.
+    fn noticed(&self) -> BoxFuture<'_, ()>;
 
     /// 0–100 where the agent knows it, and a few words.
     fn progress(&self, percent: Option<u8>, text: String);
@@ -179,6 +257,15 @@ pub enum EntryBody {
         ids: Vec<CommentId>,
         message: Message,
     },
+    /// The agent's own plan, whole, each time it changes. People see it; the model knows it.
+    Plan {
+        steps: Vec<PlanStep>,
+    },
+    /// The driven agent's session, by its own id: from here on this turn and later ones go on in it.
+    Session {
+        agent: String,
+        id: String,
+    },
     /// Output of an agent that has no conversation (`command`).
     Output {
         text: String,
@@ -190,6 +277,20 @@ pub enum EntryBody {
     End {
         end: TurnEnd,
     },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanStep {
+    pub text: String,
+    pub state: StepState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    Pending,
+    Doing,
+    Done,
 }
 
 /// How a turn ended.
@@ -207,13 +308,23 @@ pub enum TurnConclusion {
     /// The agent says it is done.
     Finished,
     /// The agent asks a person; the answer opens the next turn.
-    Asked { question: String, choices: Vec<String> },
+    /// `default` is taken when nobody answers within a day.
+    Asked {
+        question: String,
+        choices: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        default: Option<String>,
+    },
     /// Stopped from outside.
     Interrupted,
     /// No further model call is allowed.
     OutOfBudget { why: String },
     /// `max_rounds` were used up.
     OutOfRounds,
+    /// No model can be called until then; nothing is wrong with the work.
+    Held { why: String, until: Timestamp },
+    /// It went on without getting anywhere, and a nudge did not help. Said by the engine, never by an agent.
+    Stalled { why: String },
     /// Trying again by itself is useless or unsafe (dead key, unknown model, the agent's program failed).
     DeadEnd { why: String },
     /// Something failed that may work another time (provider unavailable, garbage three times in a row).

@@ -1,6 +1,6 @@
 //! Port of `environments`: what a base says of its environment, the layers built of it, and sandboxes furnished as it says.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     BoxFuture,
@@ -109,6 +109,10 @@ pub struct OpenRequest {
     pub place: Prepared,
     pub purpose: Purpose,
     pub confinement: Confinement,
+    /// Host directories that appear read-only at the same path, and whose `bin` and `node_modules/.bin` come first on PATH.
+    pub programs: Vec<PathBuf>,
+    /// Allowed besides what the definition allows.
+    pub allow: Vec<String>,
     /// Added last.
     pub env: Vec<(String, String)>,
     /// Besides the proxy's.

@@ -1,14 +1,16 @@
-//! Ports of `gateway` and the ledger under it: model calls that are metered, paid from a budget, and keyed outside the sandbox.
+//! Ports of `gateway`: model calls that are metered, paid from a budget, recorded, and keyed outside the sandbox.
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::BoxFuture;
+use super::{BoxFuture, record::Exchange};
 use crate::{
     Fault,
-    budget::{Amount, Budget, Spend, Usage},
-    ids::{AttemptKey, TaskId},
+    budget::{Budget, MicroUsd, Purse, Usage},
+    ids::{AttemptKey, TurnNo},
+    redact::Redactor,
 };
 
 /// Keys and addresses of one person's providers, by the standard variable names. `Debug` shows names only.
@@ -40,34 +42,203 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// How a client speaks to a model. What the bytes look like, `gateway` alone knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// Anthropic's Messages.
+    Messages,
+    /// `OpenAI`'s Chat Completions, which most servers speak.
+    ChatCompletions,
+    /// `OpenAI`'s Responses.
+    Responses,
+    /// Google's `generateContent`.
+    GenerateContent,
+}
+
+impl Protocol {
+    pub const ALL: [Self; 4] = [Self::Messages, Self::ChatCompletions, Self::Responses, Self::GenerateContent];
+
+    /// As people and tables call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::ChatCompletions => "chat_completions",
+            Self::Responses => "responses",
+            Self::GenerateContent => "generate_content",
+        }
+    }
+}
+
 /// What an attempt may call, with whose keys and on whose budget.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Access {
     pub key: AttemptKey,
+    pub turn: TurnNo,
     /// As [`Gateways::resolve`] returned it.
     pub model: String,
     pub credentials: Credentials,
     pub budget: Budget,
+    pub purses: Vec<Purse>,
+    /// Taken out of what is recorded.
+    pub redactor: Arc<Redactor>,
+    pub watch: Arc<dyn CallWatch>,
 }
 
-/// A model that can be called: its full name, and what is known of its price.
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("key", &self.key).field("model", &self.model).finish_non_exhaustive()
+    }
+}
+
+/// Hears of an attempt's model calls while they happen, whoever makes them. Called from within a runtime; must return at once.
+pub trait CallWatch: Send + Sync {
+    fn tell(&self, news: CallNews);
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallNews {
+    /// A request went out.
+    Asked,
+    /// Something of an answer came; at most about once a second for a streamed one.
+    Answering,
+    /// The answer has ended and is settled.
+    Answered,
+    /// Said once per turn, when four fifths of the task's budget or of a purse are spent: what is left, in a sentence for the agent.
+    Nearing(String),
+    /// No later call of this turn can succeed either: whoever made it may be ended.
+    Refused(Barrier),
+}
+
+/// Why no further call can succeed now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    OverBudget {
+        why: String,
+    },
+    /// Every account's key is refused.
+    DeadKey {
+        why: String,
+    },
+    /// Every account is out of quota, or its provider is down, until then.
+    Held {
+        why: String,
+        until: Timestamp,
+    },
+}
+
+/// A wish for a model.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelAsk<'a> {
+    /// `None`: the default for the credentials at hand.
+    pub name: Option<&'a str>,
+    pub credentials: &'a Credentials,
+    pub budget: &'a Budget,
+    /// What the asker's client speaks: the model must be reached by one of them. Empty: any.
+    pub protocols: &'a [Protocol],
+}
+
+/// A model that can be called: its full name, and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedModel {
     pub name: String,
     pub priced: bool,
+    /// In which its provider can be asked for it, best first.
+    pub protocols: Vec<Protocol>,
+}
+
+/// A model as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// To be given to `--model`.
+    pub name: String,
+    /// `anthropic`, `openai`, … or a provider of the configuration.
+    pub provider: String,
+    /// The host calls go to.
+    pub host: String,
+    /// Names of the accounts in the order they are tried.
+    pub accounts: Vec<String>,
+    pub protocols: Vec<Protocol>,
+    /// Of a million tokens: input, output. `None`: unknown.
+    pub price: Option<(MicroUsd, MicroUsd)>,
+    /// Since when that price is valid.
+    pub priced_since: Option<jiff::civil::Date>,
+    /// Whether the provider's list of models has it: `None` where it gives none, an error where it cannot be reached.
+    pub reachable: Result<Option<bool>, Fault>,
+    /// Until when its accounts are out of quota.
+    pub held_until: Option<Timestamp>,
+}
+
+/// What one real call came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriedModel {
+    pub name: String,
+    pub host: String,
+    pub account: String,
+    pub text: String,
+    pub usage: Usage,
+    pub cost: Option<MicroUsd>,
+    pub milliseconds: u64,
 }
 
 pub trait Gateways: Send + Sync {
-    /// Chooses a model: `name`, or the default for the credentials at hand. A dialect can be forced by a prefix: `anthropic/NAME`,
-    /// `gemini/NAME`, `openai/NAME`. `Input` with a hint when the model is unknown, when no key is at hand (says how to get one and that `overnight
-    /// demo` needs none), and when `budget` limits money but the model has no known price.
-    fn resolve(&self, name: Option<&str>, credentials: &Credentials, budget: &Budget) -> Result<ResolvedModel, Fault>;
+    /// Chooses a model: the one named, or the default for the credentials at hand. A provider can be forced by a prefix: `anthropic/NAME`,
+    /// `openrouter/NAME`, `ollama/NAME`, … or a provider or model of the configuration. `Input` with a hint when the model is unknown, when no
+    /// key is at hand (says how to get one and that `overnight demo` needs none), when it speaks none of the protocols, and when `budget`
+    /// limits money but the model has no known price.
+    fn resolve(&self, ask: ModelAsk<'_>) -> Result<ResolvedModel, Fault>;
 
     /// The neutral model for the built-in agent.
     fn model(&self, access: Access) -> Result<Arc<dyn Model>, Fault>;
 
     /// A base URL with a token of its own, for an agent that brings its own client. Void when the guard is dropped.
     fn endpoint(&self, access: Access) -> BoxFuture<'_, Result<Endpoint, Fault>>;
+
+    /// The models of the configuration and of the credentials at hand, each provider asked once whether it is there, side by side
+    /// and within seconds.
+    fn models(&self, credentials: Credentials) -> BoxFuture<'_, Vec<ModelInfo>>;
+
+    /// Makes one real call of a few tokens, paid from `purses`.
+    fn try_out(
+        &self,
+        name: String,
+        credentials: Credentials,
+        purses: Vec<Purse>,
+    ) -> BoxFuture<'_, Result<TriedModel, Fault>>;
+
+    /// Answers an attempt's calls from its record, in the recorded order and without any network; `told` hears of each how the request
+    /// compares with the recorded one. A call beyond the record is refused (`Rejected`, or 404).
+    fn replay(&self, key: AttemptKey, record: Vec<Exchange>, told: Comparing)
+    -> BoxFuture<'_, Result<Replayed, Fault>>;
+}
+
+/// Hears of each replayed call, from 1.
+pub type Comparing = Arc<dyn Fn(u32, Compared) + Send + Sync>;
+
+/// Both ways to a recorded model.
+pub struct Replayed {
+    pub model: Arc<dyn Model>,
+    pub endpoint: Endpoint,
+}
+
+impl std::fmt::Debug for Replayed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replayed").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// A replayed request beside the recorded one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Compared {
+    /// Byte by byte.
+    Identical,
+    /// But for dates, durations, and ids that are made anew in each run.
+    SameButForIds,
+    /// Where they part: an excerpt of either, from the first difference on, at most 200 bytes each.
+    Different { recorded: String, replayed: String },
+    /// The record has no such call.
+    BeyondTheRecord,
 }
 
 /// Where an agent's own client finds its model.
@@ -78,6 +249,10 @@ pub struct Endpoint {
     pub door: Arc<dyn super::sandbox::Door>,
     /// Goes where the provider's key would go.
     pub token: String,
+    /// The model, by the name that its provider knows.
+    pub model: String,
+    /// In which the model can be asked for at this endpoint, best first.
+    pub protocols: Vec<Protocol>,
     /// Dropping it revokes the token.
     pub guard: Box<dyn Send + Sync>,
 }
@@ -142,6 +317,12 @@ pub enum Part {
         text: String,
         is_error: bool,
     },
+    /// What a person or a tool shows. Bounded by whoever makes it: it goes out with every later request.
+    Image {
+        /// `image/png` or `image/jpeg`.
+        media: String,
+        base64: String,
+    },
     /// Something of the provider's own (reasoning with its signature) that goes back unchanged: a JSON value as text.
     Opaque {
         json: String,
@@ -178,6 +359,9 @@ pub enum ModelFault {
     /// The provider refuses this request (too long, malformed, unknown model): trying the same again is useless.
     #[error("{0}")]
     Rejected(String),
+    /// Every account is out of quota, or its provider is down, until then.
+    #[error("{why}")]
+    Held { why: String, until: Timestamp },
     /// The provider could not be reached or kept failing after bounded retries.
     #[error("{0}")]
     Unavailable(String),
@@ -186,49 +370,4 @@ pub enum ModelFault {
     Garbage(String),
     #[error(transparent)]
     Port(#[from] Fault),
-}
-
-/// Cross-task accounting, implemented by `store`. Idempotent by reservation id. An unsettled reservation counts in full for ever.
-pub trait Ledger: Send + Sync {
-    /// Durable when it resolves. `Ok(Err(over))` when spend plus open reservations plus this amount would pass a limit.
-    /// Concurrent reservations on one task are put in order: together they never pass a limit.
-    fn reserve(&self, reservation: Reservation) -> BoxFuture<'_, Result<Result<(), OverBudget>, Fault>>;
-
-    /// Replaces the reservation by what was really used. Ordered before every later write of this process; need not be awaited for that.
-    fn settle(&self, settlement: Settlement) -> BoxFuture<'_, Result<(), Fault>>;
-
-    /// Settled spend of a task (all attempts), and what open reservations hold on top.
-    fn spent(&self, task: TaskId) -> BoxFuture<'_, Result<(Spend, Amount), Fault>>;
-}
-
-#[derive(Clone, Debug)]
-pub struct Reservation {
-    /// Unique for ever; the same id again is the same reservation.
-    pub id: String,
-    pub key: AttemptKey,
-    pub amount: Amount,
-    pub budget: Budget,
-}
-
-#[derive(Clone, Debug)]
-pub struct Settlement {
-    pub id: String,
-    pub key: AttemptKey,
-    pub model: String,
-    pub usage: Usage,
-    /// `None`: no known price.
-    pub cost: Option<crate::budget::MicroUsd>,
-    /// The provider did not say (cut stream): counted at max(reported, reservation).
-    pub estimated: bool,
-}
-
-/// Which limit stands in the way.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} budget reached: {spent} spent or reserved of {limit}, the next call could need {asked}")]
-pub struct OverBudget {
-    /// `cost`, `tokens` or `rounds`.
-    pub what: &'static str,
-    pub spent: String,
-    pub limit: String,
-    pub asked: String,
 }

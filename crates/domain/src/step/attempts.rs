@@ -29,13 +29,19 @@ const REST: SignedDuration = SignedDuration::from_secs(15);
 /// Refused hosts kept with an attempt.
 const REFUSALS: usize = 50;
 const LONGEST_REST: SignedDuration = SignedDuration::from_hours(1);
+/// How often an attempt waits for a model before a person hears of it; quota windows are hours long.
+const HOLDS: u32 = 50;
+const SHORTEST_HOLD: SignedDuration = SignedDuration::from_secs(5);
+/// Longer than any provider's window but a week's, which is looked at every day.
+const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(24);
 
 impl Stepper<'_> {
     /// Sends an attempt on its way: workspace first, then the turn.
     pub(super) fn begin_turn(&mut self, no: AttemptNo, next: NextTurn) {
         let snapshot = self.task.attempt(no).and_then(|attempt| attempt.snapshot.as_ref());
         let commit = snapshot.map_or_else(|| self.task.origin.base.clone(), |snapshot| snapshot.commit.clone());
-        let command = self.issue(Command::PrepareWorkspace { attempt: no, commit });
+        let anew = self.attempt_mut(no).is_some_and(|attempt| std::mem::take(&mut attempt.spoiled));
+        let command = self.issue(Command::PrepareWorkspace { attempt: no, commit, anew });
         self.set_status(no, AttemptStatus::Preparing { command, next });
     }
 
@@ -77,11 +83,12 @@ impl Stepper<'_> {
         let heard = self.unheard(no);
         let Some(attempt) = self.attempt_mut(no) else { return };
         attempt.turns += 1;
-        let turn = TurnNo(attempt.turns);
+        let (turn, choice) = (TurnNo(attempt.turns), attempt.choice);
+        let fresh = std::mem::take(&mut attempt.fresh);
         let ids: Vec<CommentId> = heard.iter().map(|(id, _)| *id).collect();
         let prompt = with_comments(next.prompt, heard);
         let mode = next.mode;
-        let command = self.issue(Command::StartTurn { attempt: no, turn, mode, prompt, max_rounds });
+        let command = self.issue(Command::StartTurn { attempt: no, turn, mode, prompt, max_rounds, choice, fresh });
         let since = self.at;
         self.set_status(no, AttemptStatus::Turning { command, turn, mode, since, stopping: Stopping::No });
         self.mark_delivered(Delivery { attempt: no, turn, round: 0 }, &ids);
@@ -103,7 +110,9 @@ impl Stepper<'_> {
                 TurnConclusion::Finished
                 | TurnConclusion::Asked { .. }
                 | TurnConclusion::DeadEnd { .. }
-                | TurnConclusion::Failed { .. },
+                | TurnConclusion::Failed { .. }
+                | TurnConclusion::Held { .. }
+                | TurnConclusion::Stalled { .. },
                 _,
             ) => None,
         };
@@ -124,11 +133,17 @@ impl Stepper<'_> {
         let Some((no, AttemptStatus::Snapshotting { mode, end, cut, .. })) = self.waiting_for(id) else {
             return late();
         };
+        let keeps = mode != Mode::Plan || self.task.rules < 2;
         if let Some(attempt) = self.attempt_mut(no) {
-            if attempt.snapshot.as_ref().is_none_or(|last| last.commit != snapshot.commit) {
-                attempt.judged = None;
+            if !keeps && attempt.snapshot.as_ref().map_or(!snapshot.empty, |last| last.commit != snapshot.commit) {
+                // Who plans may only read: what was changed all the same is in the store, and goes no further.
+                attempt.spoiled = true;
+            } else {
+                if attempt.snapshot.as_ref().is_none_or(|last| last.commit != snapshot.commit) {
+                    attempt.judged = None;
+                }
+                attempt.snapshot = Some(snapshot.clone());
             }
-            attempt.snapshot = Some(snapshot.clone());
         }
         if self.is_closing() {
             self.stop_attempt(no);
@@ -136,13 +151,15 @@ impl Stepper<'_> {
         }
         match (end.conclusion, cut) {
             (TurnConclusion::Finished, _) => self.turn_finished(no, mode, snapshot, end.summary),
-            (TurnConclusion::Asked { question, choices }, _) => {
+            (TurnConclusion::Asked { question, choices, default }, _) => {
                 let (request, since) = (self.ask_person(), self.at);
-                let status = AttemptStatus::AwaitingAnswer { request, question, choices, since, reminders: 0 };
+                let status = AttemptStatus::AwaitingAnswer { request, question, choices, default, since, reminders: 0 };
                 self.set_status(no, status);
             }
             (TurnConclusion::DeadEnd { why }, _) => self.hand_back(no, &why),
             (TurnConclusion::Failed { why }, _) => self.rest_or_hand_back(no, why),
+            (TurnConclusion::Held { why, until }, _) => self.hold(no, why, until),
+            (TurnConclusion::Stalled { why }, _) => self.climb(no, why),
             // Whatever was cut short may be complete all the same: the checks say so, and cost no token.
             (TurnConclusion::Interrupted | TurnConclusion::OutOfBudget { .. } | TurnConclusion::OutOfRounds, cut) => {
                 let why = cut.unwrap_or_else(|| "the turn was cut short".to_owned());
@@ -158,7 +175,7 @@ impl Stepper<'_> {
 
     fn turn_finished(&mut self, no: AttemptNo, mode: Mode, snapshot: &Snapshot, summary: String) {
         if let Some(attempt) = self.attempt_mut(no) {
-            attempt.restarts = 0;
+            attempt.end_well();
         }
         if self.hears_something(no) {
             return self.begin_turn(no, NextTurn { mode, prompt: Prompt::Comments { comments: Vec::new() } });
@@ -249,6 +266,41 @@ impl Stepper<'_> {
         attempt.restarts += 1;
         attempt.status = AttemptStatus::Resting { why };
         self.set_timer(Timer::Rest(no), rest);
+    }
+
+    /// No model can be called until then.
+    fn hold(&mut self, no: AttemptNo, why: String, until: Timestamp) {
+        let (at, task) = (self.at, self.task.id.0);
+        let Some(attempt) = self.attempt_mut(no) else { return };
+        attempt.holds += 1;
+        if attempt.holds > HOLDS {
+            return self.hand_back(no, &why);
+        }
+        // Whoever waits for the same account comes back at a second of its own.
+        let spread = SignedDuration::from_secs((task % 30) as i64);
+        let rest = until.duration_since(at).clamp(SHORTEST_HOLD, LONGEST_HOLD) + spread;
+        attempt.status = AttemptStatus::Resting { why };
+        self.set_timer(Timer::Rest(no), rest);
+    }
+
+    /// The next rung for a turn that got nowhere: the session goes on, then a new one from the snapshot, then another agent or
+    /// model, then a person.
+    fn climb(&mut self, no: AttemptNo, why: String) {
+        let fallbacks = u32::try_from(self.task.brief.fallbacks.len()).unwrap_or(u32::MAX);
+        let Some(attempt) = self.attempt_mut(no) else { return };
+        attempt.stalls += 1;
+        if attempt.stalls > 1 {
+            if attempt.stalls > 2 {
+                if attempt.choice >= fallbacks {
+                    return self.hand_back(no, &why);
+                }
+                attempt.choice += 1;
+            }
+            attempt.spoiled = true;
+            attempt.fresh = true;
+        }
+        let mode = self.mode_of(no);
+        self.begin_turn(no, NextTurn { mode, prompt: Prompt::Continue { why, comments: Vec::new() } });
     }
 
     /// Gives an attempt to a person. Its workspace goes only when a snapshot holds it.

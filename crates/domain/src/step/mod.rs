@@ -62,13 +62,19 @@ pub fn open(id: TaskId, envelope: &Envelope, submission: &Submission) -> (Task, 
         overdue_since: None,
         rounds: 0,
         environment: None,
+        profile: submission.profile.clone(),
+        fork: submission.fork.clone(),
         brief,
     };
     if let Some(deadline) = task.brief.deadline {
         task.timers.insert(Timer::Deadline, deadline);
     }
     let mut stepper = Stepper::new(&mut task, envelope);
-    let first = NextTurn { mode: stepper.first_mode(), prompt: Prompt::Start { plan: None, comments: Vec::new() } };
+    let prompt = match &submission.fork {
+        Some(fork) => stepper.take_up(fork),
+        None => Prompt::Start { plan: None, comments: Vec::new() },
+    };
+    let first = NextTurn { mode: stepper.first_mode(), prompt };
     for no in stepper.attempt_numbers() {
         stepper.begin_turn(no, first.clone());
     }
@@ -94,6 +100,12 @@ fn new_attempt(no: AttemptNo) -> Attempt {
         turns: 0,
         corrections: 0,
         restarts: 0,
+        stalls: 0,
+        holds: 0,
+        choice: 0,
+        spoiled: false,
+        fresh: false,
+        void: Vec::new(),
         plan: None,
         snapshot: None,
         judged: None,
@@ -166,6 +178,9 @@ impl<'a> Stepper<'a> {
             Event::CancelRequested { why } => self.asked_to_end(crate::task::EndingKind::Cancel, why.as_deref()),
             Event::WorkedByHand { attempt, from, snapshot, note } => {
                 self.worked_by_hand(*attempt, from, snapshot, note)
+            }
+            Event::Rewound { attempt, turn, snapshot, text } => {
+                self.rewound(*attempt, *turn, snapshot, text.as_deref())
             }
             Event::RetryRequested => self.retry_requested(),
             Event::RestoreRequested => self.restore_requested(),

@@ -6,8 +6,8 @@ use crate::{
     Fault,
     attempt::{AskedFor, Attempt, AttemptStatus, NextTurn, Stopping},
     command::Command,
-    event::Receipt,
-    ids::{AttemptNo, CommentId, CommitId, RequestId},
+    event::{Fork, Receipt},
+    ids::{AttemptNo, CommentId, CommitId, RequestId, TurnNo},
     ports::{
         agent::{Mode, Prompt},
         workspace::Snapshot,
@@ -95,11 +95,77 @@ impl Stepper<'_> {
         let Some(attempt) = self.attempt_mut(no) else { return late() };
         attempt.snapshot = Some(snapshot.clone());
         attempt.judged = None;
-        attempt.corrections = 0;
-        attempt.restarts = 0;
+        attempt.start_over();
         self.task.status = Status::Working;
         self.run_checks(no, snapshot, None);
         accepted(format!("your work is attempt {no}'s head now; its checks run"))
+    }
+
+    /// What a fork's attempts begin with.
+    pub(super) fn take_up(&mut self, fork: &Fork) -> Prompt {
+        for attempt in &mut self.task.attempts {
+            attempt.snapshot = Some(fork.snapshot.clone());
+            attempt.turns = fork.turn.0;
+        }
+        if !fork.text.trim().is_empty() {
+            self.record_comment(&fork.text);
+            return Prompt::Comments { comments: Vec::new() };
+        }
+        Prompt::Continue {
+            why: format!("it was forked from {} after turn {}", fork.from, fork.turn),
+            comments: Vec::new(),
+        }
+    }
+
+    /// Takes an attempt back to what one of its turns left.
+    pub(super) fn rewound(&mut self, no: AttemptNo, turn: TurnNo, snapshot: &Snapshot, text: Option<&str>) -> Receipt {
+        let text = text.map(str::trim).filter(|text| !text.is_empty());
+        if !matches!(self.task.status, Status::AwaitingReview(_) | Status::Working) {
+            return refused(self.not_now("rewind", "it is landing or has ended"));
+        }
+        let Some(attempt) = self.task.attempt(no).filter(|attempt| attempt.status.command().is_none()) else {
+            let hint = format!("wait for attempt {no} to pause, or `overnight fork {}` from that turn", self.task.id);
+            return refused(self.not_now("rewind", "that attempt is being worked on").hint(hint));
+        };
+        if turn.0 >= attempt.turns || attempt.is_void(turn) {
+            return refused(Fault::input(format!("attempt {no} of {} cannot go back to turn {turn}", self.task.id)));
+        }
+        if snapshot.empty && text.is_none() {
+            return refused(
+                Fault::input(format!("nothing was changed yet after turn {turn}: there is nothing to check"))
+                    .hint("say with `-m` what to do from there"),
+            );
+        }
+        let asked = attempt.status.asked().map(|asked| asked.request);
+        let review = match &self.task.status {
+            Status::AwaitingReview(review) => Some(review.request),
+            _ => None,
+        };
+        for request in asked.into_iter().chain(review) {
+            self.close_request(request);
+        }
+        self.task.timers.remove(&Timer::Rest(no));
+        self.task.status = Status::Working;
+        let Some(attempt) = self.attempt_mut(no) else { return late() };
+        attempt.take_back(turn, snapshot);
+        match text {
+            Some(text) => {
+                self.record_comment(text);
+                self.resume(no, Prompt::Comments { comments: Vec::new() });
+            }
+            None => self.run_checks(no, snapshot, None),
+        }
+        accepted(format!("attempt {no} is back where turn {turn} left it"))
+    }
+
+    /// Nobody answered in time, and the agent said what to take then. `None`: it did not.
+    pub(super) fn answer_by_default(&mut self, request: RequestId) -> Option<Receipt> {
+        let default = self.task.attempts.iter().find_map(|attempt| match &attempt.status {
+            AttemptStatus::AwaitingAnswer { request: open, default, .. } if *open == request => default.clone(),
+            _ => None,
+        })?;
+        let answer = format!("{default}\n(Nobody answered in time: this is the default you gave.)");
+        Some(self.question_answered(request, &answer))
     }
 
     fn record_comment(&mut self, text: &str) -> CommentId {
@@ -141,8 +207,7 @@ impl Stepper<'_> {
     /// Sends a settled attempt on, after a person spoke.
     pub(super) fn resume(&mut self, no: AttemptNo, prompt: Prompt) {
         if let Some(attempt) = self.attempt_mut(no) {
-            attempt.corrections = 0;
-            attempt.restarts = 0;
+            attempt.start_over();
         }
         self.task.status = Status::Working;
         let mode = self.mode_of(no);

@@ -124,6 +124,9 @@ impl Stepper<'_> {
     }
 
     fn remind(&mut self, request: RequestId) -> Receipt {
+        if let Some(receipt) = self.answer_by_default(request) {
+            return receipt;
+        }
         let reminders = match &mut self.task.status {
             Status::AwaitingReview(review) if review.request == request => {
                 review.reminders = review.reminders.saturating_add(1);
