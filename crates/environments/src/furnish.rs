@@ -9,8 +9,8 @@ use domain::{
         BoxFuture,
         egress::{Gate, PROXY_PORT, Pass, Refusal},
         sandbox::{
-            Bridge, Confinement, Exec, Files, Limits, Network, Process, Sandbox, SandboxSpec, Terminal, Tree,
-            WORKSPACE_DIR, WindowSize,
+            Bridge, Confinement, Conversation, Exec, Files, Limits, Network, Process, Sandbox, SandboxSpec, Terminal,
+            Tree, WORKSPACE_DIR, WindowSize,
         },
         workspace::{Prepared, Repository},
     },
@@ -197,6 +197,10 @@ impl Furnished {
 impl Sandbox for Furnished {
     fn spawn(&self, exec: Exec) -> BoxFuture<'_, Result<Box<dyn Process>, Fault>> {
         self.sandbox.spawn(exec)
+    }
+
+    fn converse(&self, exec: Exec) -> BoxFuture<'_, Result<Conversation, Fault>> {
+        self.sandbox.converse(exec)
     }
 
     fn terminal(&self, exec: Exec, size: WindowSize) -> BoxFuture<'_, Result<Box<dyn Terminal>, Fault>> {

@@ -43,7 +43,12 @@ pub struct Order {
 /// A command's standard descriptors.
 #[derive(Debug)]
 enum Standard {
-    Given { output: OwnedFd, stdin: Option<OwnedFd> },
+    /// Without an output of its own, what is printed goes where errors do.
+    Given {
+        errors: OwnedFd,
+        input: Option<OwnedFd>,
+        output: Option<OwnedFd>,
+    },
     Terminal(Winsize),
 }
 
@@ -53,7 +58,10 @@ impl Order {
         let mut fds = fds.into_iter();
         let (control, command) = (fds.next()?, fds.next()?);
         let standard = match request {
-            Request::Run => Standard::Given { output: fds.next()?, stdin: fds.next() },
+            Request::Run => Standard::Given { errors: fds.next()?, input: fds.next(), output: None },
+            Request::Converse => {
+                Standard::Given { errors: fds.next()?, input: Some(fds.next()?), output: Some(fds.next()?) }
+            }
             Request::RunOnTerminal { rows, columns } => Standard::Terminal(window(WindowSize { rows, columns })),
             Request::Connect { .. } => return None,
         };
@@ -81,7 +89,7 @@ fn lend(control: &OwnedFd, report: Report, fd: Option<&OwnedFd>) {
 pub fn run(keeper: &Keeper, order: Order) -> ! {
     let Order { control, command, standard } = order;
     let started = prepare(keeper, &command).and_then(|command| match standard {
-        Standard::Given { output, stdin } => Ok((start(&command, output, stdin)?, None)),
+        Standard::Given { errors, input, output } => Ok((start(&command, errors, input, output)?, None)),
         Standard::Terminal(size) => start_on_terminal(&command, size).map(|(first, master)| (first, Some(master))),
     });
     match started {
@@ -159,12 +167,12 @@ fn limit(limits: ProcessLimits, scope: Scope) -> rustix::io::Result<()> {
     }
 }
 
-fn start(command: &Command, output: OwnedFd, stdin: Option<OwnedFd>) -> Result<Pid, Report> {
-    let errors = output.try_clone().map_err(failed(wire::START))?;
+fn start(command: &Command, errors: OwnedFd, input: Option<OwnedFd>, output: Option<OwnedFd>) -> Result<Pid, Report> {
+    let output = output.map_or_else(|| errors.try_clone(), Ok).map_err(failed(wire::START))?;
     // The program is a path, the directory is entered and the limits are set: the library can then start it without copying
     // this process's page tables (posix_spawn).
     let mut child = child(command)?;
-    child.stdin(stdin.map_or_else(Stdio::null, Stdio::from)).stdout(output).stderr(errors).process_group(0);
+    child.stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(output).stderr(errors).process_group(0);
     spawn(child)
 }
 

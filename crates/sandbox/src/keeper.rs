@@ -228,7 +228,7 @@ fn serve(keeper: Keeper, link: OwnedFd) -> ! {
             };
             let Some(request) = Request::decode(&packet[..length]) else { break };
             match request {
-                Request::Run | Request::RunOnTerminal { .. } => {
+                Request::Run | Request::RunOnTerminal { .. } | Request::Converse => {
                     let Some(order) = init::Order::new(request, fds) else { break };
                     if let Forked::Child = fork(&keeper, &order) {
                         drop(link);

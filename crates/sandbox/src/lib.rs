@@ -13,7 +13,8 @@
 //!
 //! Memory, processes and processor time of a sandbox are bounded by control groups (`groups`) where the machine lends them; what
 //! it holds on disk by a look now and then at how much that is (`quota`, `usage`). Values of secrets are taken out of what its
-//! commands print (`process`) and what is read of its files (`masked`); a person's terminal (`terminal`) shows all.
+//! commands print (`process`) and what is read of its files (`masked`); a person's terminal (`terminal`) shows all. A command that speaks a
+//! protocol has its lines read as fast as somebody takes them (`conversation`).
 //!
 //! The network of a confined sandbox is its own loopback (`network`): sockets made in it are passed to the daemon, which serves
 //! and reaches them. A workspace of layers is an overlay that the keeper mounts (`overlay`); the daemon reads and writes it through
@@ -24,6 +25,7 @@
 
 mod capture;
 mod container;
+mod conversation;
 mod files;
 mod groups;
 mod init;
@@ -42,6 +44,7 @@ mod root;
 mod running;
 mod sandbox;
 mod sandboxes;
+mod scratch;
 mod sys;
 mod syscalls;
 mod terminal;

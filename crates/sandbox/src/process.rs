@@ -1,7 +1,6 @@
 //! A command as the daemon sees it: a task that reads its output and its init's reports, and the handle on it.
 
 use std::{
-    cell::RefCell,
     future::pending,
     io, mem,
     os::fd::OwnedFd,
@@ -29,12 +28,10 @@ use crate::{
     groups::Memory,
     link::Link,
     quota::{Notice, Overrun},
+    scratch::{self, CHUNK},
     sys,
     wire::Report,
 };
-
-/// The most that a pipe holds and one read takes.
-const CHUNK: usize = 64 << 10;
 
 /// Where a command is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,11 +266,6 @@ struct Chunk {
     to_spill: Option<Vec<u8>>,
 }
 
-thread_local! {
-    /// One buffer for all commands of a thread: a thousand that wait for output cost none.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into());
-}
-
 impl Reader {
     /// Waits for output and reads once. Loses nothing when canceled.
     async fn chunk(&mut self) -> Chunk {
@@ -296,17 +288,16 @@ impl Reader {
 
 impl Sink {
     fn read(&mut self, pipe: &OwnedFd, most: usize) -> io::Result<Chunk> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let length = rustix::io::read(pipe, &mut scratch[..most])?;
-            let bytes = &scratch[..length];
+        scratch::read(pipe, most, |bytes| {
+            let length = bytes.len();
             if self.keeping.redactor.is_empty() {
-                return Ok(Chunk { length, to_spill: self.show(bytes) });
+                return Chunk { length, to_spill: self.show(bytes) };
             }
             self.held.extend_from_slice(bytes);
             let settled = self.keeping.redactor.settled(&self.held);
             let rest = self.held.split_off(settled);
             let settled = mem::replace(&mut self.held, rest);
-            Ok(Chunk { length, to_spill: self.show(&self.redacted(settled)) })
+            Chunk { length, to_spill: self.show(&self.redacted(settled)) }
         })
     }
 

@@ -17,7 +17,9 @@ use domain::{
     Fault,
     ports::{
         BoxFuture,
-        sandbox::{self, Confinement, Exec, Limits, Network, SandboxSpec, Tree, WORKSPACE_DIR, WindowSize},
+        sandbox::{
+            self, Confinement, Conversation, Exec, Limits, Network, SandboxSpec, Tree, WORKSPACE_DIR, WindowSize,
+        },
     },
 };
 use rustix::{
@@ -32,6 +34,7 @@ use tokio::{
 };
 
 use crate::{
+    conversation::{Input, Lines},
     files::Files,
     groups::Memory,
     init,
@@ -210,16 +213,35 @@ impl Sandbox {
     }
 
     async fn start(&self, exec: Exec) -> Result<Process, Fault> {
-        let refuse = |error: io::Error| no_process(&error);
-        let (output, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| refuse(errno.into()))?;
-        let stdin = if exec.stdin.is_empty() { None } else { Some(wire::memory_file(&exec.stdin).map_err(refuse)?) };
-        let fds: Vec<BorrowedFd<'_>> = [&write].into_iter().chain(&stdin).map(AsFd::as_fd).collect();
-        let process = match self.launch(&exec, Request::Run, &fds).await? {
+        let stdin = match exec.stdin.is_empty() {
+            true => None,
+            false => Some(wire::memory_file(&exec.stdin).map_err(|error| no_process(&error))?),
+        };
+        self.start_kept(&exec, Request::Run, stdin.into_iter().collect()).await
+    }
+
+    async fn start_talking(&self, exec: Exec) -> Result<Conversation, Fault> {
+        if !exec.stdin.is_empty() {
+            return Err(Fault::input("a command that is talked with takes no other standard input"));
+        }
+        let ((stdin, input), (lines, stdout)) = (pipe()?, pipe()?);
+        let input = Input::new(input).map_err(|error| no_process(&error))?;
+        let lines = Lines::new(lines, self.spec.redactor.clone()).map_err(|error| no_process(&error))?;
+        // The ends of one that was not found are closed by now, and so are its lines.
+        let process = self.start_kept(&exec, Request::Converse, vec![stdin, stdout]).await?;
+        Ok(Conversation { process: Box::new(process), input: Box::new(input), lines: Box::new(lines) })
+    }
+
+    /// Starts a command and keeps what it prints, on standard error at least. `rest`: its further descriptors.
+    async fn start_kept(&self, exec: &Exec, request: Request, rest: Vec<OwnedFd>) -> Result<Process, Fault> {
+        let (output, write) = pipe()?;
+        let fds: Vec<BorrowedFd<'_>> = [&write].into_iter().chain(&rest).map(AsFd::as_fd).collect();
+        let process = match self.launch(exec, request, &fds).await? {
             None => Process::not_started(),
             Some(Launched { init, terms, .. }) => {
                 let Limits { output_bytes: limit, .. } = self.spec.limits;
                 let keeping = Keeping { spill: self.spec.spill.clone(), limit, redactor: self.spec.redactor.clone() };
-                Process::attend(init, output, keeping, terms).map_err(refuse)?
+                Process::attend(init, output, keeping, terms).map_err(|error| no_process(&error))?
             }
         };
         self.running.enter(&exec.argv, process.life());
@@ -409,6 +431,11 @@ async fn connect_on_host(port: u16) -> io::Result<Option<TcpStream>> {
     }
 }
 
+/// The end to read from, and the one to write to.
+fn pipe() -> Result<(OwnedFd, OwnedFd), Fault> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(|errno| no_process(&errno.into()))
+}
+
 pub fn no_process(error: &io::Error) -> Fault {
     let fault = Fault::environment(format!("no process could be made for a sandbox: {error}"));
     match error.raw_os_error() {
@@ -423,6 +450,10 @@ impl sandbox::Sandbox for Sandbox {
             let process: Box<dyn sandbox::Process> = Box::new(self.start(exec).await?);
             Ok(process)
         })
+    }
+
+    fn converse(&self, exec: Exec) -> BoxFuture<'_, Result<Conversation, Fault>> {
+        Box::pin(self.start_talking(exec))
     }
 
     fn terminal(&self, exec: Exec, size: WindowSize) -> BoxFuture<'_, Result<Box<dyn sandbox::Terminal>, Fault>> {

@@ -87,6 +87,8 @@ pub enum Request {
     RunOnTerminal { rows: u16, columns: u16 },
     /// Connect to a port of the sandbox's loopback.
     Connect { port: u16, family: Family },
+    /// Run a command that is talked with. Further descriptors: the command, and its standard error, input and output.
+    Converse,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,7 @@ impl Request {
             Self::Run => (0, 0, 0),
             Self::Connect { port, family } => (1, port, u16::from(family == Family::V6)),
             Self::RunOnTerminal { rows, columns } => (2, rows, columns),
+            Self::Converse => (3, 0, 0),
         };
         let ([f0, f1], [s0, s1]) = (first.to_le_bytes(), second.to_le_bytes());
         [kind, f0, f1, s0, s1]
@@ -116,6 +119,7 @@ impl Request {
             0 => Self::Run,
             1 => Self::Connect { port: first, family: if second == 0 { Family::V4 } else { Family::V6 } },
             2 => Self::RunOnTerminal { rows: first, columns: second },
+            3 => Self::Converse,
             _ => return None,
         })
     }
@@ -224,6 +228,7 @@ mod tests {
         assert_eq!(Report::decode(b"short"), None);
         for request in [
             Request::Run,
+            Request::Converse,
             Request::Connect { port: 65_535, family: Family::V4 },
             Request::Connect { port: 80, family: Family::V6 },
             Request::RunOnTerminal { rows: 24, columns: 300 },

@@ -17,7 +17,9 @@ use domain::{
         BoxFuture,
         checks::{Checks, JudgeRequest},
         model::{Access, Credentials, Endpoint, Gateways, Model, ResolvedModel},
-        sandbox::{Entry, Exec, Files, Probe, Process, Sandbox, SandboxSpec, Sandboxes, Terminal, WindowSize},
+        sandbox::{
+            Conversation, Entry, Exec, Files, Probe, Process, Sandbox, SandboxSpec, Sandboxes, Terminal, WindowSize,
+        },
         workspace::Repository,
     },
 };
@@ -44,6 +46,10 @@ impl Sandboxes for PlainSandboxes {
 
 impl Sandbox for PlainSandboxes {
     fn spawn(&self, _: Exec) -> BoxFuture<'_, Result<Box<dyn Process>, Fault>> {
+        ready(Err(Fault::bug("nothing can be started here")))
+    }
+
+    fn converse(&self, _: Exec) -> BoxFuture<'_, Result<Conversation, Fault>> {
         ready(Err(Fault::bug("nothing can be started here")))
     }
 

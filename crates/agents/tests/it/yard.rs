@@ -15,7 +15,7 @@ use domain::{
     Fault,
     ports::{
         BoxFuture,
-        sandbox::{Entry, Exec, Exit, Files, Output, Process, Sandbox, Terminal, WindowSize},
+        sandbox::{Conversation, Entry, Exec, Exit, Files, Output, Process, Sandbox, Terminal, WindowSize},
     },
 };
 use tokio::io::AsyncReadExt;
@@ -75,6 +75,10 @@ impl Sandbox for Yard {
             drop(command);
             Ok(Box::new(live) as Box<dyn Process>)
         })
+    }
+
+    fn converse(&self, _: Exec) -> BoxFuture<'_, Result<Conversation, Fault>> {
+        Box::pin(async { Err(Fault::bug("nothing is talked with here")) })
     }
 
     fn terminal(&self, _: Exec, _: WindowSize) -> BoxFuture<'_, Result<Box<dyn Terminal>, Fault>> {

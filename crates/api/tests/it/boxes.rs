@@ -19,7 +19,8 @@ use domain::{
     ports::{
         BoxFuture,
         sandbox::{
-            Entry, Exec, Exit, Files, Probe, Process, Sandbox, SandboxSpec, Sandboxes, Terminal, Wall, WindowSize,
+            Conversation, Entry, Exec, Exit, Files, Probe, Process, Sandbox, SandboxSpec, Sandboxes, Terminal, Wall,
+            WindowSize,
         },
     },
 };
@@ -50,6 +51,10 @@ impl Sandboxes for Boxes {
 impl Sandbox for Boxes {
     fn spawn(&self, _: Exec) -> BoxFuture<'_, Result<Box<dyn Process>, Fault>> {
         unasked("a process")
+    }
+
+    fn converse(&self, _: Exec) -> BoxFuture<'_, Result<Conversation, Fault>> {
+        unasked("a conversation")
     }
 
     fn terminal(&self, exec: Exec, size: WindowSize) -> BoxFuture<'_, Result<Box<dyn Terminal>, Fault>> {

@@ -22,8 +22,8 @@ use domain::{
         BoxFuture,
         checks::CheckCache,
         sandbox::{
-            Entry, EntryKind, Exec, Exit, Files, Output, Probe, Process, Sandbox, SandboxSpec, Sandboxes, Terminal,
-            Tree as Sandboxed, WindowSize,
+            Conversation, Entry, EntryKind, Exec, Exit, Files, Output, Probe, Process, Sandbox, SandboxSpec, Sandboxes,
+            Terminal, Tree as Sandboxed, WindowSize,
         },
         store::Blobs,
         workspace::*,
@@ -299,6 +299,10 @@ impl Sandbox for PlainSandbox {
             };
             Ok(Box::new(process) as Box<dyn Process>)
         })
+    }
+
+    fn converse(&self, _: Exec) -> BoxFuture<'_, Result<Conversation, Fault>> {
+        unused("converse")
     }
 
     fn terminal(&self, _: Exec, _: WindowSize) -> BoxFuture<'_, Result<Box<dyn Terminal>, Fault>> {

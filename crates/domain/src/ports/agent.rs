@@ -33,9 +33,20 @@ pub trait Agents: Send + Sync {
     fn profiles(&self, files: &[(String, Bytes)]) -> Result<Vec<Profile>, Fault>;
 }
 
-/// Where a base may keep profiles: a file, or a directory and how the names in it end.
+/// Where a base may keep profiles: a file, or a directory and how the paths below it end.
 pub const PROFILE_FILES: [(&str, &str); 4] =
     [("overnight.toml", ""), (".claude/agents", ".md"), (".github/agents", ".md"), (".opencode/agent", ".md")];
+
+/// Where a base may keep what else guides an agent (servers of tools, skills, commands), in the same way.
+pub const GUIDANCE_FILES: [(&str, &str); 7] = [
+    (".mcp.json", ""),
+    (".claude/skills", "/SKILL.md"),
+    (".github/skills", "/SKILL.md"),
+    (".agents/skills", "/SKILL.md"),
+    (".claude/commands", ".md"),
+    (".opencode/command", ".md"),
+    (".cursor/commands", ".md"),
+];
 
 /// An agent as a list shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +137,8 @@ pub struct TurnRequest {
     pub prompt: Prompt,
     /// Content of the repository's AGENTS.md files (path, text) from the base, root first.
     pub instructions: Vec<(String, String)>,
+    /// The base's files of [`GUIDANCE_FILES`], by path.
+    pub guidance: Arc<Vec<(String, Bytes)>>,
     /// What the one who works should know of the sandbox, a sentence each: what it reaches, which services run, and which do not.
     pub surroundings: Vec<String>,
     /// Rounds left for this turn.

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use domain::{
     FaultClass,
     ports::sandbox::{
@@ -256,6 +257,20 @@ async fn services_are_reached_from_outside_and_doors_from_inside() {
     assert_eq!(answer, "served\n");
     sandbox.kill().await;
     assert_eq!(says(&*sandbox, "nc 127.0.0.1 80 </dev/null").await, "hello");
+}
+
+#[tokio::test]
+async fn a_command_is_talked_with() {
+    let place = Place::new();
+    let Some(sandbox) = open(&place).await else { return };
+    let script = "while read word; do echo got-$word; done; echo over >&2";
+    let mut told = sandbox.converse(sh(script)).await.unwrap();
+    told.input.write(Bytes::from_static(b"one\n")).await.unwrap();
+    assert_eq!(told.lines.next().await.unwrap().unwrap(), "got-one");
+    drop(told.input);
+    assert_eq!(told.lines.next().await.unwrap(), None);
+    assert_eq!(told.process.wait(LONG).await, Some(Exit::Code(0)));
+    assert_eq!(text(&told.process.output()), "over\n");
 }
 
 #[tokio::test]

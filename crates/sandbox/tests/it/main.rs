@@ -3,6 +3,7 @@
 
 mod commands;
 mod containers;
+mod conversations;
 mod engine;
 mod files;
 mod host;
