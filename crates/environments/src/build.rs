@@ -132,6 +132,8 @@ impl Build {
             place,
             reach,
             confinement: self.request.confinement,
+            programs: Vec::new(),
+            allow: Vec::new(),
             env: line::environment().collect(),
             bridges: Vec::new(),
             refused,

@@ -1,6 +1,9 @@
 //! Sandboxes as a definition says: network, variables, bounds, and what is taken out of their output.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+};
 
 use domain::{
     Fault,
@@ -43,6 +46,10 @@ pub(crate) struct Request<'a> {
     pub place: &'a Prepared,
     pub reach: Reach,
     pub confinement: Confinement,
+    /// Shown, with what they hold first on PATH.
+    pub programs: Vec<PathBuf>,
+    /// Besides what the definition allows.
+    pub allow: Vec<String>,
     /// Added last.
     pub env: Vec<(String, String)>,
     /// Besides the proxy's.
@@ -76,6 +83,12 @@ impl Site {
             }
         };
         env.add(request.env);
+        if !request.programs.is_empty() {
+            // By their real paths, at which a sandbox shows what it shows.
+            let programs = request.programs.iter().map(|path| real(path)).collect::<Result<Vec<_>, _>>()?;
+            env.first_on_path(&programs)?;
+            readable.extend(programs);
+        }
         let spec = SandboxSpec {
             root: place.root.clone(),
             home: place.home.clone(),
@@ -97,6 +110,11 @@ impl Site {
     }
 }
 
+fn real(programs: &Path) -> Result<PathBuf, Fault> {
+    std::fs::canonicalize(programs)
+        .map_err(|error| Fault::environment(format!("cannot find the programs in {}: {error}", programs.display())))
+}
+
 fn pass(request: &Request<'_>, used: &Used, sandbox: Arc<OnceLock<Weak<dyn Sandbox>>>) -> Pass {
     let definition = request.definition;
     let allow = match request.reach {
@@ -109,7 +127,7 @@ fn pass(request: &Request<'_>, used: &Used, sandbox: Arc<OnceLock<Weak<dyn Sandb
     let refused = Arc::clone(&request.refused);
     let spoken = spoken(used);
     Pass {
-        allow: allow.clone(),
+        allow: allow.iter().chain(&request.allow).cloned().collect(),
         stamps: used.stamps.iter().filter(|stamp| stamped(&stamp.host)).cloned().collect(),
         refused: Arc::new(move |mut refusal: Refusal| {
             if refusal.by.is_none() {
@@ -161,6 +179,21 @@ impl Variables {
                 None => self.0.push((name, value)),
             }
         }
+    }
+
+    /// Has the programs below these directories found before all others.
+    fn first_on_path(&mut self, programs: &[PathBuf]) -> Result<(), Fault> {
+        let directories = programs.iter().flat_map(|path| [path.join("bin"), path.join("node_modules/.bin")]);
+        let path = std::env::join_paths(directories).ok().and_then(|path| path.into_string().ok());
+        let path = path.ok_or_else(|| {
+            Fault::environment(format!("these cannot be named on PATH: {programs:?}"))
+                .hint("install the programs where the path is UTF-8 and has no colon")
+        })?;
+        match self.0.iter_mut().find(|(known, _)| known == "PATH") {
+            Some((_, known)) => *known = format!("{path}:{known}"),
+            None => self.0.push(("PATH".to_owned(), path)),
+        }
+        Ok(())
     }
 }
 
@@ -252,5 +285,18 @@ mod tests {
         env.add(owned([("MODE", "a"), ("MAVEN_OPTS", "-Da")]));
         env.add(owned([("MODE", "b"), ("MAVEN_OPTS", "-Db")]));
         assert_eq!(env.0, owned([("MODE", "b"), ("MAVEN_OPTS", "-Da -Db")]));
+    }
+
+    #[test]
+    fn programs_come_before_all_others() {
+        let programs = [PathBuf::from("/opt/agents"), PathBuf::from("/opt/more")];
+        let own = "/opt/agents/bin:/opt/agents/node_modules/.bin:/opt/more/bin:/opt/more/node_modules/.bin";
+        let mut env = Variables::default();
+        env.first_on_path(&programs).unwrap();
+        assert_eq!(env.0, owned([("PATH", own)]));
+        let mut env = Variables(owned([("PATH", "/workspace/bin")]));
+        env.first_on_path(&programs).unwrap();
+        assert_eq!(env.0, owned([("PATH", &format!("{own}:/workspace/bin"))]));
+        assert!(env.first_on_path(&["/opt/a:b".into()]).unwrap_err().hint.is_some());
     }
 }

@@ -148,6 +148,8 @@ impl Environments {
                     Purpose::Check => Reach::Check,
                 },
                 confinement: request.confinement,
+                programs: request.programs,
+                allow: request.allow,
                 env: request.env,
                 bridges: request.bridges,
                 refused: request.refused,

@@ -229,6 +229,8 @@ impl Site {
             place,
             reach: Reach::Check,
             confinement: request.confinement,
+            programs: Vec::new(),
+            allow: Vec::new(),
             env: line::environment().collect(),
             bridges: Vec::new(),
             refused: blocked.receiver(),

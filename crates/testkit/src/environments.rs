@@ -97,7 +97,13 @@ impl Environments for PlainEnvironments {
     }
 
     fn open(&self, request: OpenRequest) -> BoxFuture<'_, Result<Opened, Fault>> {
-        let OpenRequest { place, purpose, confinement, env, bridges, refused, output_bytes, .. } = request;
+        let OpenRequest { place, purpose, confinement, programs, mut env, bridges, refused, output_bytes, .. } =
+            request;
+        if !programs.is_empty() {
+            let directories = programs.iter().flat_map(|path| [path.join("bin"), path.join("node_modules/.bin")]);
+            let path: Vec<String> = directories.map(|path| path.display().to_string()).collect();
+            env.push(("PATH".to_owned(), path.join(":")));
+        }
         let (redactor, notes, refusals) = {
             let mut wishes = locked(&self.wishes);
             wishes.purposes.push(purpose);
@@ -107,7 +113,7 @@ impl Environments for PlainEnvironments {
             root: place.root,
             home: place.home,
             scratch: place.scratch,
-            readable: place.readable,
+            readable: [place.readable, programs].concat(),
             hidden: Vec::new(),
             env,
             network: match confinement {

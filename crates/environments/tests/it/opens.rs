@@ -13,7 +13,7 @@ use domain::{
 
 use crate::{
     registry::HOST,
-    world::{LONG, World, fetch, run},
+    world::{LONG, World, fetch, program, run},
 };
 
 #[tokio::test]
@@ -39,6 +39,36 @@ async fn variables_and_the_network_of_each_purpose() {
     let (check, _) = world.open(None, Purpose::Check).await;
     assert_eq!(run(&*check.sandbox, &other).await.1, Exit::Code(0));
     assert_ne!(run(&*check.sandbox, &fetch("x")).await.1, Exit::Code(0));
+}
+
+#[tokio::test]
+async fn programs_are_found_first_and_hosts_are_added() {
+    let text = "[environment]\nvariables = { PATH = '/workspace/bin' }";
+    let world = World::of(&[("overnight.toml", text), ("bin/given", "")]).await;
+    let programs = tempfile::tempdir().unwrap();
+    // As npm lays programs out; another is its neighbour by a link.
+    let script = "#!/bin/sh\necho $(basename $0) of $(cd $(dirname $(readlink -f $0)) && pwd)\n";
+    program(&programs.path().join("node_modules/pkg/cli"), script);
+    std::fs::create_dir_all(programs.path().join("node_modules/.bin")).unwrap();
+    std::os::unix::fs::symlink("../pkg/cli", programs.path().join("node_modules/.bin/given")).unwrap();
+    program(&programs.path().join("bin/sh-too"), script);
+    let (request, _) = world.opening(None, Purpose::Turn).await;
+    let link = world.user().join("current");
+    std::os::unix::fs::symlink(programs.path(), &link).unwrap();
+    let request = OpenRequest { programs: vec![link], allow: vec![HOST.to_owned()], ..request };
+    let opened = world.environments.open(request).await.unwrap();
+    let real = std::fs::canonicalize(programs.path()).unwrap();
+    let expected = format!("given of {0}/node_modules/pkg\nsh-too of {0}/bin\n", real.display());
+    assert_eq!(run(&*opened.sandbox, "given; sh-too").await.0, expected);
+    let written = format!("touch {}/new", real.display());
+    assert_ne!(run(&*opened.sandbox, &written).await.1, Exit::Code(0));
+    assert!(run(&*opened.sandbox, "echo $PATH").await.0.contains("/node_modules/.bin:/workspace/bin:"));
+    assert_eq!(run(&*opened.sandbox, &fetch("x")).await, ("package\n".to_owned(), Exit::Code(0)));
+
+    let (request, _) = world.opening(None, Purpose::Turn).await;
+    let request = OpenRequest { programs: vec![world.user().join("missing")], ..request };
+    let fault = world.environments.open(request).await.unwrap_err();
+    assert!(fault.class == FaultClass::Environment && fault.what.contains("/missing"), "{fault}");
 }
 
 #[tokio::test]
@@ -116,6 +146,8 @@ async fn nothing_outlives_a_sandbox_that_is_dropped() {
         place,
         purpose: Purpose::Turn,
         confinement: world.confinement,
+        programs: Vec::new(),
+        allow: Vec::new(),
         env: Vec::new(),
         bridges: Vec::new(),
         refused: std::sync::Arc::new(|_| {}),

@@ -166,6 +166,16 @@ impl World {
         environment: Option<EnvironmentId>,
         purpose: Purpose,
     ) -> (Opened, Arc<Mutex<Vec<Refusal>>>) {
+        let (request, refused) = self.opening(environment, purpose).await;
+        (self.environments.open(request).await.unwrap(), refused)
+    }
+
+    /// What is asked for a sandbox, and where its refusals are told.
+    pub async fn opening(
+        &self,
+        environment: Option<EnvironmentId>,
+        purpose: Purpose,
+    ) -> (OpenRequest, Arc<Mutex<Vec<Refusal>>>) {
         let refused: Arc<Mutex<Vec<Refusal>>> = Arc::default();
         let receiver = Arc::clone(&refused);
         let (repository, base) = self.origin().await;
@@ -175,12 +185,14 @@ impl World {
             place: self.place(environment).await,
             purpose,
             confinement: self.confinement,
+            programs: Vec::new(),
+            allow: Vec::new(),
             env: vec![("LAST".to_owned(), "added".to_owned())],
             bridges: Vec::new(),
             refused: Arc::new(move |refusal| receiver.lock().unwrap().push(refusal)),
             output_bytes: 1 << 20,
         };
-        (self.environments.open(request).await.unwrap(), refused)
+        (request, refused)
     }
 
     /// What a line prints over a layer, and how it ends.
@@ -205,6 +217,14 @@ pub async fn run(sandbox: &dyn Sandbox, line: &str) -> (String, Exit) {
 }
 
 /// A line that fetches `path` of the registry, and fails where it is not let.
+/// Writes an executable file.
+pub fn program(path: &Path, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, script).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 pub fn fetch(path: &str) -> String {
     format!("curl --silent --show-error --fail --max-time 20 http://{HOST}/{path}")
 }
