@@ -158,7 +158,8 @@ pub enum Whose {
 /// Whom a call is made for, as far as rules look at it.
 #[derive(Clone, Copy, Debug)]
 pub struct Spender<'a> {
-    pub key: AttemptKey,
+    /// `None`: a call without a task.
+    pub key: Option<AttemptKey>,
     pub person: &'a str,
     pub labels: &'a BTreeMap<String, String>,
 }
@@ -170,7 +171,7 @@ pub fn purses(rules: &[BudgetRule], spender: Spender<'_>, today: jiff::civil::Da
             Whose::Everybody => String::new(),
             Whose::Person => format!(" {}", spender.person),
             Whose::Label(label) => format!(" {}", spender.labels.get(label)?),
-            Whose::Attempt => format!(" {}", spender.key),
+            Whose::Attempt => format!(" {}", spender.key?),
         };
         let when = match rule.per {
             Period::Day => format!(" {today}"),

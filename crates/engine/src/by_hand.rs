@@ -224,7 +224,7 @@ impl Core {
 const SHELL: &str = "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l";
 
 /// The attempt that is meant: the one named, the one under review, or the only one.
-fn attempt_of(task: &Task, named: Option<AttemptNo>) -> Result<AttemptNo, Fault> {
+pub(crate) fn attempt_of(task: &Task, named: Option<AttemptNo>) -> Result<AttemptNo, Fault> {
     if let Some(no) = named {
         return match task.attempt(no) {
             Some(attempt) => Ok(attempt.no),

@@ -4,15 +4,21 @@ use std::sync::Arc;
 
 use domain::{
     Fault,
-    brief::{Brief, Deliverable},
-    event::{Event, Receipt, Submission},
+    brief::{Brief, Deliverable, Login},
+    event::{Event, Fork, Receipt, Submission},
     ids::{Actor, TaskId, Via},
-    ports::{agent::ModelNeed, model::Credentials, sandbox::Confinement, workspace::ResolveRequest},
+    ports::{
+        model::Credentials,
+        sandbox::Confinement,
+        workspace::{Origin, ResolveRequest},
+    },
+    profile::Profile,
 };
 use tokio::sync::broadcast;
 
 use crate::{
     Ports,
+    acceptance::Accepted,
     embedded::Core,
     incoming::{Incoming, News},
     perform::secrets_scope,
@@ -28,6 +34,20 @@ pub struct Submit {
     pub brief: Brief,
     /// `None`: no repository; a report task in a scratch workspace.
     pub repository: Option<ResolveRequest>,
+    pub credentials: Credentials,
+    pub confinement: Confinement,
+}
+
+/// A submission whose base is kept.
+pub(crate) struct Start {
+    pub id: TaskId,
+    pub dedup: String,
+    pub actor: Actor,
+    pub via: Via,
+    pub accepted: Accepted,
+    pub origin: Origin,
+    pub profile: Option<Profile>,
+    pub fork: Option<Fork>,
     pub credentials: Credentials,
     pub confinement: Confinement,
 }
@@ -72,32 +92,63 @@ impl Handle {
         if let Some((task, _)) = ports.store.submitted(submit.dedup.clone()).await? {
             return Ok(task);
         }
-        let model = self.acceptable(&submit).await?;
-        // A number is taken only for what is accepted, so that people's numbers have no holes.
-        let (id, origin) = match submit.repository {
+        let Submit { dedup, actor, via, brief, repository, credentials, confinement } = submit;
+        // What this installation cannot do is told before anything is made; what a profile says, its base has to be there for.
+        let accepted = match brief.profile {
+            None => Some(self.acceptable(&brief, &credentials, confinement).await?),
+            Some(_) => None,
+        };
+        let origin = match repository {
             Some(request) => {
                 let origin = ports.workspaces.resolve(request).await?;
                 // What its base says wrong of its environment is told to the one who is still there.
                 ports.environments.definition(origin.repository.clone(), origin.base.clone()).await?;
-                (ports.store.next_task(), origin)
+                Some(origin)
             }
-            None if submit.brief.deliverable == Deliverable::Report => {
-                let id = ports.store.next_task();
-                (id, ports.workspaces.scratch(id).await?)
-            }
-            None => return Err(Fault::input("a change needs a repository").hint("stand in one, or ask for `--report`")),
+            None => None,
         };
-        let submission = Submission { brief: submit.brief, origin, model, confinement: submit.confinement };
+        let (accepted, profile) = match accepted {
+            Some(accepted) => (accepted, None),
+            None => {
+                let (brief, profile) = self.with_profile(brief, origin.as_ref()).await?;
+                (self.acceptable(&brief, &credentials, confinement).await?, profile)
+            }
+        };
+        if origin.is_none() && accepted.brief.deliverable != Deliverable::Report {
+            return Err(Fault::input("a change needs a repository").hint("stand in one, or ask for `--report`"));
+        }
+        // A number is taken only for what is accepted, so that people's numbers have no holes.
+        let id = ports.store.next_task();
+        let origin = match origin {
+            Some(origin) => origin,
+            None => ports.workspaces.scratch(id).await?,
+        };
+        self.start(Start { id, dedup, actor, via, accepted, origin, profile, fork: None, credentials, confinement })
+            .await
+    }
+
+    /// Journals a submission whose base is kept.
+    pub(crate) async fn start(&self, start: Start) -> Result<TaskId, Fault> {
+        let id = start.id;
+        let submission = Submission {
+            brief: start.accepted.brief,
+            origin: start.origin,
+            model: start.accepted.model,
+            confinement: start.confinement,
+            profile: start.profile,
+            fork: start.fork,
+        };
         let incoming = Incoming {
-            dedup: submit.dedup,
-            actor: submit.actor,
-            via: submit.via,
+            dedup: start.dedup,
+            actor: start.actor,
+            via: start.via,
             event: Event::Submitted(submission.clone()),
         };
-        let (core, credentials) = (Arc::clone(&self.core), submit.credentials);
+        let (core, credentials) = (Arc::clone(&self.core), start.credentials);
+        let needs_keys = submission.model.is_some() || submission.brief.agent.login == Login::Own;
         whole(async move {
             let secrets = &core.site.ports.secrets;
-            if !credentials.0.is_empty() && submission.model.is_some() {
+            if !credentials.0.is_empty() && needs_keys {
                 secrets.put(secrets_scope(id), credentials).await?;
             }
             let opened = core.open(id, incoming, &submission).await;
@@ -110,36 +161,6 @@ impl Handle {
             opened
         })
         .await
-    }
-
-    /// Whether this installation can do what the brief asks for. Returns the model it would use.
-    async fn acceptable(&self, submit: &Submit) -> Result<Option<String>, Fault> {
-        let (ports, brief) = (&self.core.site.ports, &submit.brief);
-        if brief.goal.trim().is_empty() {
-            return Err(Fault::input("the brief has no goal").hint("say in a sentence what is wanted"));
-        }
-        if !(1..=16).contains(&brief.attempts) {
-            return Err(Fault::input(format!("{} attempts are asked for; 1 to 16 are possible", brief.attempts)));
-        }
-        let agent = ports.agents.find(&brief.agent.name)?;
-        if brief.agent.name == "command" && brief.agent.argv.is_empty() {
-            return Err(Fault::input("the `command` agent was given no program")
-                .hint("put it after `--`: `overnight run … --agent command -- ./codemod.sh`"));
-        }
-        if submit.confinement == Confinement::Confined && !ports.sandboxes.probe().confined {
-            return Err(Fault::environment("this machine cannot confine an agent")
-                .hint("`overnight doctor` says what is missing; `--unconfined` runs it with your own rights"));
-        }
-        match agent.model_need() {
-            ModelNeed::Offered if brief.model.is_none() => Ok(None),
-            ModelNeed::None => Ok(None),
-            ModelNeed::Offered | ModelNeed::Required => {
-                let mut credentials = ports.secrets.get("home".to_owned()).await?;
-                credentials.0.extend(submit.credentials.0.clone());
-                let resolved = ports.gateways.resolve(brief.model.as_deref(), &credentials, &brief.budget)?;
-                Ok(Some(resolved.name))
-            }
-        }
     }
 
     /// Says something to a task. Resolves once it is durable. `Err` only when it could not be recorded (no such task, store failed).

@@ -4,9 +4,12 @@
 //! per task, one transaction per event, commands performed from committed rows only.
 #![forbid(unsafe_code)]
 
+mod acceptance;
 mod by_hand;
 pub mod embedded;
+mod fork;
 mod handle;
+mod history;
 mod incoming;
 mod interrupt;
 mod perform;
@@ -14,6 +17,8 @@ pub mod ports;
 mod repositories;
 
 pub use by_hand::{Left, Look, Open, TakeOver, TakeOverRequest};
+pub use fork::{ForkRequest, RewindRequest};
 pub use handle::{Handle, Said, Submit};
 pub use incoming::News;
+pub use perform::{Stalls, Terms};
 pub use ports::Ports;

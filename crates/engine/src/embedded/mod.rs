@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 pub(crate) use self::core::Core;
 use self::lanes::Queued;
 use crate::{
-    Handle, Ports,
+    Handle, Ports, Terms,
     perform::{Origin, Places, Site, Sweep},
 };
 
@@ -30,14 +30,21 @@ pub struct Options {
     pub judgements: usize,
     /// Workspaces that are made, snapshotted or removed at the same time.
     pub disk: usize,
-    /// How often a turn that goes on is snapshotted.
-    pub snapshot_every: Duration,
+    pub terms: Terms,
+    /// How long exchanges with models are kept.
+    pub records_for: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { turns: 64, judgements: cores, disk: cores * 2, snapshot_every: Duration::from_secs(60) }
+        Self {
+            turns: 64,
+            judgements: cores,
+            disk: cores * 2,
+            terms: Terms::default(),
+            records_for: Duration::from_hours(30 * 24),
+        }
     }
 }
 
@@ -48,6 +55,7 @@ pub struct Engine {
     stop: watch::Sender<bool>,
     timers: tokio::task::JoinHandle<()>,
     previews: tokio::task::JoinHandle<()>,
+    records: tokio::task::JoinHandle<()>,
 }
 
 impl Engine {
@@ -56,7 +64,7 @@ impl Engine {
         let (stop, stopping) = watch::channel(false);
         let (orders, ordered) = mpsc::unbounded_channel();
         let places = Places::new(options.turns, options.judgements, options.disk);
-        let core = Core::new(Site::new(ports, places, options.snapshot_every, stopping), orders);
+        let core = Core::new(Site::new(ports, places, options.terms, stopping), orders);
         let rows = core.site.ports.store.outbox().await?;
         tokio::spawn(workers::run(Arc::clone(&core), ordered));
         if !rows.is_empty() {
@@ -67,8 +75,9 @@ impl Engine {
         }
         let timers = tokio::spawn(timers::run(Arc::clone(&core)));
         let previews = tokio::spawn(close_idle_previews(Arc::clone(&core)));
+        let records = tokio::spawn(expire_records(Arc::clone(&core), options.records_for));
         let handle = Handle::new(Arc::clone(&core));
-        Ok((handle, Self { core, stop, timers, previews }))
+        Ok((handle, Self { core, stop, timers, previews, records }))
     }
 
     /// Resolves when the store refuses this process's writes: another daemon has taken the home.
@@ -81,8 +90,25 @@ impl Engine {
         self.stop.send_replace(true);
         self.timers.abort();
         self.previews.abort();
+        self.records.abort();
         self.core.site.previews.sweep(&self.core.site, Sweep::All).await;
         self.core.lanes.drained().await;
+    }
+}
+
+/// How often records are looked through.
+const EXPIRE_EVERY: Duration = Duration::from_hours(1);
+
+async fn expire_records(core: Arc<Core>, keep: Duration) {
+    let mut hour = tokio::time::interval(EXPIRE_EVERY);
+    loop {
+        hour.tick().await;
+        let before = core.site.ports.clock.now().checked_sub(keep).unwrap_or(jiff::Timestamp::MIN);
+        match core.site.ports.records.expire(before).await {
+            Ok(0) => {}
+            Ok(attempts) => tracing::info!(attempts, "records have expired"),
+            Err(fault) => tracing::warn!(%fault, "records could not be looked through"),
+        }
     }
 }
 

@@ -94,10 +94,9 @@ pub(super) async fn surroundings(job: &Job<'_>) -> Result<Surroundings, Fault> {
 }
 
 /// What an agent is told of its sandbox at the start.
-pub(super) async fn told(job: &Job<'_>) -> Result<Vec<String>, Fault> {
-    let origin = &job.task.origin;
-    let definition = job.site.ports.environments.definition(origin.repository.clone(), origin.base.clone()).await?;
-    let mut told = reached(job.task.confinement, &definition);
+pub(crate) async fn told(site: &Site, origin: &Origin, confinement: Confinement) -> Result<Vec<String>, Fault> {
+    let definition = site.ports.environments.definition(origin.repository.clone(), origin.base.clone()).await?;
+    let mut told = reached(confinement, &definition);
     told.extend(definition.services.iter().map(|service| match service.port {
         Some(port) => format!(
             "The service {} is started with it, at http://localhost:{port} (`{}`).",

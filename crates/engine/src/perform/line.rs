@@ -12,7 +12,7 @@ use domain::{
     ids::{AttemptKey, CommentId, TurnNo},
     ports::{BoxFuture, agent, sandbox::Sandbox},
 };
-use tokio::sync::{OwnedMappedMutexGuard, OwnedMutexGuard, mpsc};
+use tokio::sync::{Notify, OwnedMappedMutexGuard, OwnedMutexGuard, mpsc};
 
 use crate::interrupt::Interrupt;
 
@@ -21,6 +21,9 @@ pub(crate) struct Line {
     key: AttemptKey,
     turn: TurnNo,
     comments: Mutex<VecDeque<(CommentId, String)>>,
+    notices: Mutex<Vec<String>>,
+    /// Rings when a comment or a notice came.
+    noticed: Notify,
     said: mpsc::UnboundedSender<Event>,
     interrupt: Arc<Interrupt>,
     /// `None` once the turn is over: whatever were started in it then would write beside the next turn.
@@ -48,6 +51,8 @@ impl Line {
             key,
             turn,
             comments: Mutex::default(),
+            notices: Mutex::default(),
+            noticed: Notify::new(),
             said,
             interrupt,
             sandbox: Arc::new(Some(sandbox).into()),
@@ -73,7 +78,25 @@ impl Line {
         let mut comments = self.comments.lock().unwrap_or_else(PoisonError::into_inner);
         if !comments.iter().any(|(id, _)| *id == comment) {
             comments.push_back((comment, text));
+            self.noticed.notify_waiters();
         }
+    }
+
+    /// Tells the agent something in Overnight's own name.
+    pub fn notice(&self, words: String) {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(words);
+        self.noticed.notify_waiters();
+    }
+
+    /// Tells people something of how the turn goes.
+    pub fn tell(&self, percent: Option<u8>, text: &str) {
+        let text = text.chars().take(500).collect();
+        self.say(Event::Progressed { attempt: self.key.attempt, turn: self.turn, percent, text });
+    }
+
+    fn is_noticed(&self) -> bool {
+        let waits = |queue: &Mutex<VecDeque<_>>| !queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        waits(&self.comments) || !self.notices.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     fn say(&self, event: Event) {
@@ -87,14 +110,31 @@ impl agent::Line for Line {
         self.comments.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
     }
 
+    fn take_notices(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn noticed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            loop {
+                let noticed = self.noticed.notified();
+                tokio::pin!(noticed);
+                noticed.as_mut().enable();
+                if self.is_noticed() {
+                    return;
+                }
+                noticed.await;
+            }
+        })
+    }
+
     fn delivered(&self, comments: Vec<CommentId>, round: u32) {
         let AttemptKey { attempt, .. } = self.key;
         self.say(Event::CommentsDelivered { attempt, turn: self.turn, round, comments });
     }
 
     fn progress(&self, percent: Option<u8>, text: String) {
-        let text = text.chars().take(500).collect();
-        self.say(Event::Progressed { attempt: self.key.attempt, turn: self.turn, percent, text });
+        self.tell(percent, &text);
     }
 
     fn is_interrupted(&self) -> bool {

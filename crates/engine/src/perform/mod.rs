@@ -1,21 +1,24 @@
 //! Carrying commands out: one file per command, over the ports. Each is idempotent: performed twice, it finds its effect and reports it.
 
 mod clean_up;
+mod critic;
 mod deliver_comment;
 mod environment;
+mod guidance;
 mod hands;
-mod instructions;
 mod interrupt;
 mod land;
 mod line;
 mod message;
 mod prepare_workspace;
 mod previews;
+pub(crate) mod reach;
 mod release_workspace;
 mod run_checks;
 mod site;
 mod start_turn;
 mod take_snapshot;
+mod vigil;
 
 use std::{future::Future, time::Duration};
 
@@ -35,6 +38,7 @@ pub(crate) use self::{
     previews::{Subject, Sweep, opening},
     site::{Driver, Places, Site},
 };
+pub use self::{site::Terms, vigil::Stalls};
 
 /// How long making a workspace may take, once it has its place.
 const READY_WITHIN: Duration = Duration::from_hours(1);
@@ -89,8 +93,8 @@ pub(crate) async fn perform(
     let job = Job { driver, site, task: driver.task(task).await?, id, origin };
     match command {
         Command::StartTurn { .. } => start_turn::perform(&job, command).await,
-        Command::PrepareWorkspace { attempt, commit } => {
-            let work = || prepare_workspace::perform(&job, *attempt, commit);
+        Command::PrepareWorkspace { attempt, commit, anew } => {
+            let work = || prepare_workspace::perform(&job, *attempt, commit, *anew);
             unless_interrupted(&job, in_turn_place(&job, *attempt, retrying(&job, work))).await
         }
         Command::RunChecks { attempt, base, head } => {

@@ -120,6 +120,8 @@ pub(crate) fn opening(origin: &Origin, place: Prepared, confinement: Confinement
         purpose: Purpose::Turn,
         confinement,
         env: Vec::new(),
+        programs: Vec::new(),
+        allow: Vec::new(),
         bridges: Vec::new(),
         refused: once(|refusal| tracing::info!(?refusal, "a person's sandbox was not let through")),
         output_bytes: Limits::default().output_bytes,

@@ -12,6 +12,7 @@ use std::{
 
 use domain::{
     Fault,
+    budget::BudgetRule,
     event::Receipt,
     ids::{AttemptKey, CommandId, TaskId},
     ports::BoxFuture,
@@ -19,7 +20,7 @@ use domain::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
-use super::{hands::Hands, instructions::Instructions, line::Lines, previews::Previews};
+use super::{guidance::Guidance, hands::Hands, line::Lines, previews::Previews, vigil::Stalls};
 use crate::{Ports, incoming::Incoming, interrupt::Interrupt};
 
 /// What a performer asks of the driver that runs it.
@@ -55,6 +56,32 @@ impl Places {
     }
 }
 
+/// What this installation lets turns have.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// How often a turn that goes on is snapshotted.
+    pub snapshot_every: Duration,
+    pub stalls: Stalls,
+    /// What calls are paid from beside the task's own budget.
+    pub budgets: Vec<BudgetRule>,
+    /// The cheap model for side work of the built-in agent; `None`: the task's own.
+    pub side_model: Option<String>,
+    /// Whether a person's own login may be lent to an agent.
+    pub own_logins: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            snapshot_every: Duration::from_mins(1),
+            stalls: Stalls::default(),
+            budgets: Vec::new(),
+            side_model: None,
+            own_logins: true,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Site {
     pub ports: Ports,
@@ -62,23 +89,22 @@ pub(crate) struct Site {
     /// Attempts that a person works on by hand.
     pub hands: Hands,
     pub previews: Previews,
-    pub instructions: Instructions,
-    /// How often a turn that goes on is snapshotted.
-    pub snapshot_every: Duration,
+    pub guidance: Guidance,
+    pub terms: Terms,
     places: Places,
     stopping: watch::Receiver<bool>,
     number: AtomicU64,
 }
 
 impl Site {
-    pub fn new(ports: Ports, places: Places, snapshot_every: Duration, stopping: watch::Receiver<bool>) -> Self {
+    pub fn new(ports: Ports, places: Places, terms: Terms, stopping: watch::Receiver<bool>) -> Self {
         Self {
             ports,
             lines: Lines::default(),
             hands: Hands::default(),
             previews: Previews::default(),
-            instructions: Instructions::default(),
-            snapshot_every,
+            guidance: Guidance::default(),
+            terms,
             places,
             stopping,
             number: AtomicU64::new(0),

@@ -1,4 +1,4 @@
-//! `StartTurn`: runs an agent until it stops, keeps its work every minute, and leaves nothing behind when cut off.
+//! `StartTurn`: runs an agent until it stops, watches over it, keeps its work every minute, and leaves nothing behind when cut off.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,8 @@ use domain::{
     ids::{AttemptKey, AttemptNo, TurnNo},
     ports::{
         agent::{Agent, Hands, Mode, ModelNeed, Prompt, TurnConclusion, TurnEnd, TurnRequest},
-        egress::MODEL_PORT,
         environments::{OpenRequest, Opened, Purpose},
-        model::{Access, Credentials, Endpoint, Model},
-        sandbox::{Bridge, Confinement, Limits, Sandbox},
+        sandbox::{Limits, Sandbox},
         workspace::{PrepareRequest, Prepared},
     },
     task::Status,
@@ -26,10 +24,14 @@ use futures::{
 use tokio::sync::mpsc;
 
 use super::{
-    Job, Origin, Performed, clean_up::secrets_scope, environment, instructions, line::Line,
-    prepare_workspace::DIE_WITHIN, take_snapshot,
+    Job, Origin, Performed, critic, environment,
+    line::Line,
+    prepare_workspace::DIE_WITHIN,
+    reach::{Caller, Way, choice},
+    take_snapshot,
+    vigil::{Alarm, Vigil, Watched},
 };
-use crate::incoming::Incoming;
+use crate::{incoming::Incoming, interrupt::Interrupt};
 
 /// How long an interrupted agent may take to end its turn by itself.
 const END_WITHIN: Duration = Duration::from_secs(20);
@@ -37,10 +39,10 @@ const END_WITHIN: Duration = Duration::from_secs(20);
 const SUMMARY_BYTES: usize = 8 << 10;
 
 pub(super) async fn perform(job: &Job<'_>, command: &Command) -> Result<Performed, Fault> {
-    let Command::StartTurn { attempt, turn, mode, prompt, max_rounds } = command else {
+    let Command::StartTurn { attempt, turn, mode, prompt, max_rounds, choice, fresh } = command else {
         return Err(Fault::bug(format!("{} is not for this performer", command.name())));
     };
-    let turn = Turn { job, attempt: *attempt, no: *turn, mode: *mode };
+    let turn = Turn { job, attempt: *attempt, no: *turn, mode: *mode, choice: *choice, fresh: *fresh };
     let interrupt = job.driver.interrupt(job.task.id, job.id);
     let _place = tokio::select! {
         place = job.site.turn_place(turn.key()) => Some(place?),
@@ -63,6 +65,8 @@ struct Turn<'a> {
     attempt: AttemptNo,
     no: TurnNo,
     mode: Mode,
+    choice: u32,
+    fresh: bool,
 }
 
 /// What a turn needs while it runs.
@@ -72,11 +76,9 @@ struct Running {
     hands: Hands,
     sandbox: Arc<dyn Sandbox>,
     line: Arc<Line>,
+    vigil: Arc<Vigil>,
     said: mpsc::UnboundedReceiver<Event>,
 }
-
-/// How an agent calls its model: by our port, or by a client of its own.
-type Way = (Option<Arc<dyn Model>>, Option<Endpoint>);
 
 enum Begun {
     Running(Box<Running>),
@@ -92,6 +94,40 @@ impl Turn<'_> {
     async fn begin(&self, prompt: &Prompt, max_rounds: u32) -> Result<Begun, Fault> {
         let (job, ports) = (self.job, &self.job.site.ports);
         let task = &job.task;
+        let prepared = self.place().await?;
+        let (name, model) = choice(task, self.choice);
+        let agent = ports.agents.find(&name)?;
+        let has_client = agent.needs().is_ok_and(|needs| matches!(needs.model, ModelNeed::Client | ModelNeed::Offered));
+        let vigil = Vigil::new(job.site.terms.stalls, has_client.then_some(max_rounds));
+        let caller = Caller { site: job.site, task, key: self.key(), turn: self.no };
+        let way = match caller.way(&*agent, model.as_deref(), Arc::clone(&vigil) as _).await? {
+            Ok(way) => way,
+            Err(why) => return Ok(dead_end(&why)),
+        };
+        let (say, said) = mpsc::unbounded_channel();
+        let Opened { sandbox, notes } = ports.environments.open(self.open_request(prepared, &way, say.clone())).await?;
+        let interrupt = job.driver.interrupt(task.id, job.id);
+        if self.is_stopping() {
+            interrupt.ask();
+        }
+        let line = Line::new(self.key(), self.no, say, interrupt, Arc::clone(&sandbox));
+        let request = self.request(prompt, max_rounds, notes).await?;
+        let transcript = ports.transcripts.open(self.key());
+        let hands = Hands {
+            sandbox: Arc::clone(&sandbox),
+            model: way.model,
+            endpoint: way.endpoint,
+            side_model: way.side_model,
+            login: way.login,
+            transcript: Arc::new(Watched { transcript, vigil: Arc::clone(&vigil) }),
+            line: Arc::clone(&line) as Arc<dyn domain::ports::agent::Line>,
+        };
+        Ok(Begun::Running(Box::new(Running { agent, request, hands, sandbox, line, vigil, said })))
+    }
+
+    /// The attempt's workspace as its last snapshot or a crash left it.
+    async fn place(&self) -> Result<Prepared, Fault> {
+        let (job, ports, task) = (self.job, &self.job.site.ports, &self.job.task);
         let commit = task.attempt(self.attempt).and_then(|attempt| attempt.snapshot.as_ref());
         let commit = commit.map_or(&task.origin.base, |snapshot| &snapshot.commit).clone();
         let request = PrepareRequest {
@@ -106,48 +142,39 @@ impl Turn<'_> {
             ports.sandboxes.ensure_dead(prepared.lock.clone(), DIE_WITHIN).await?;
             take_snapshot::snapshot(job, self.attempt, self.no, task.updated_at).await?;
         }
-        let agent = ports.agents.find(&task.brief.agent.name)?;
-        let (model, mut endpoint) = match self.way_to_a_model(agent.model_need()).await? {
-            Ok(way) => way,
-            Err(why) => return Ok(dead_end(&why)),
-        };
-        let (say, said) = mpsc::unbounded_channel();
-        let bridges = self.bridge(&mut endpoint);
-        let Opened { sandbox, notes } =
-            ports.environments.open(self.open_request(prepared, bridges, say.clone())).await?;
-        let interrupt = job.driver.interrupt(task.id, job.id);
-        if self.is_stopping() {
-            interrupt.ask();
-        }
-        let line = Line::new(self.key(), self.no, say, interrupt, Arc::clone(&sandbox));
-        let first = self.no == TurnNo(1);
-        let instructions = if first { self.instructions().await? } else { Vec::new() };
-        let mut surroundings = if first { environment::told(job).await? } else { Vec::new() };
+        Ok(prepared)
+    }
+
+    /// `notes`: of the sandbox that was opened for it.
+    async fn request(&self, prompt: &Prompt, max_rounds: u32, notes: Vec<String>) -> Result<TurnRequest, Fault> {
+        let (job, task) = (self.job, &self.job.task);
+        let begins = self.no == TurnNo(1) || self.fresh;
+        let said = job.site.guidance.of(&job.site.ports.workspaces, &task.origin).await?;
+        let mut surroundings =
+            if begins { environment::told(job.site, &task.origin, task.confinement).await? } else { Vec::new() };
         surroundings.extend(notes);
-        let request = TurnRequest {
+        let profile = task.profile.clone().map(Arc::new);
+        let most = profile.as_ref().and_then(|profile| profile.max_rounds).unwrap_or(u32::MAX);
+        Ok(TurnRequest {
             key: self.key(),
             turn: self.no,
             mode: self.mode,
             brief: Arc::new(task.brief.clone()),
             checks: task.checks.iter().map(|check| check.command.clone()).collect(),
             prompt: prompt.clone(),
-            instructions,
+            instructions: if begins { said.instructions } else { Vec::new() },
+            guidance: said.guidance,
             surroundings,
-            max_rounds,
-        };
-        let hands = Hands {
-            sandbox: Arc::clone(&sandbox),
-            model,
-            endpoint,
-            transcript: ports.transcripts.open(self.key()),
-            line: Arc::clone(&line) as Arc<dyn domain::ports::agent::Line>,
-        };
-        Ok(Begun::Running(Box::new(Running { agent, request, hands, sandbox, line, said })))
+            max_rounds: max_rounds.min(most),
+            profile,
+            void: task.attempt(self.attempt).map(|attempt| attempt.void.clone()).unwrap_or_default(),
+            fresh: self.fresh,
+        })
     }
 
     /// Follows a turn to its end. `None`: the engine stops; what was done is kept.
     async fn follow(&self, running: Box<Running>) -> Result<Option<TurnEnd>, Fault> {
-        let Running { agent, request, hands, sandbox, line, mut said } = *running;
+        let Running { agent, request, hands, sandbox, line, vigil, mut said } = *running;
         let (driver, site) = (self.job.driver, self.job.site);
         let interrupt = driver.interrupt(self.job.task.id, self.job.id);
         let _open = site.lines.open(Arc::clone(&line));
@@ -155,12 +182,14 @@ impl Turn<'_> {
         let mut running = agent.run_turn(request, hands);
         let overdue = deadline_after(&interrupt);
         tokio::pin!(overdue);
-        let mut minute = tokio::time::interval(site.snapshot_every);
+        let mut minute = tokio::time::interval(site.terms.snapshot_every);
         minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         minute.tick().await;
         // Beside the turn, which goes on meanwhile: a large workspace takes its time.
         let keeping = Fuse::terminated();
         tokio::pin!(keeping);
+        // How the vigil had the turn ended.
+        let mut ended = None;
         let end = loop {
             tokio::select! {
                 biased;
@@ -175,7 +204,8 @@ impl Turn<'_> {
                 }
                 () = &mut overdue => break Ok(interrupted()),
                 () = &mut keeping => {}
-                _ = minute.tick(), if keeping.is_terminated() => keeping.set(self.keep().fuse()),
+                alarm = vigil.alarm(), if ended.is_none() => ended = self.heed(alarm, &line, &interrupt),
+                _ = minute.tick(), if keeping.is_terminated() => keeping.set(self.keep(&vigil).fuse()),
             }
         };
         drop(running);
@@ -187,7 +217,26 @@ impl Turn<'_> {
         while let Ok(event) = said.try_recv() {
             self.say(event).await?;
         }
-        end.map(Some)
+        Ok(Some(concluded(end?, ended, &vigil)))
+    }
+
+    /// Does what the vigil asks for. `Some`: the turn is to end so.
+    fn heed(&self, alarm: Alarm, line: &Line, interrupt: &Interrupt) -> Option<TurnConclusion> {
+        match alarm {
+            Alarm::Notice(words) => {
+                line.tell(None, &words);
+                None
+            }
+            Alarm::Nudge(words) => {
+                line.notice(words);
+                None
+            }
+            Alarm::End(conclusion) => {
+                tracing::info!(attempt = %self.key(), ?conclusion, "the turn is ended");
+                interrupt.ask();
+                Some(conclusion)
+            }
+        }
     }
 
     /// A comment that was issued before this turn's line was open, and is not in its prompt.
@@ -219,14 +268,20 @@ impl Turn<'_> {
     }
 
     /// The snapshot of a turn that goes on. Failing to take it fails no turn: the next minute and the turn's end try again.
-    async fn keep(&self) {
+    async fn keep(&self, vigil: &Vigil) {
         let at = self.job.task.updated_at;
-        if let Err(fault) = take_snapshot::snapshot(self.job, self.attempt, self.no, at).await {
-            tracing::warn!(attempt = %self.key(), %fault, "the running turn could not be snapshotted");
+        match take_snapshot::snapshot(self.job, self.attempt, self.no, at).await {
+            Ok(snapshot) => vigil.snapshotted(&snapshot.commit),
+            Err(fault) => {
+                tracing::warn!(attempt = %self.key(), %fault, "the running turn could not be snapshotted");
+            }
         }
     }
 
     async fn report(&self, mut end: TurnEnd) -> Result<Performed, Fault> {
+        if self.mode == Mode::Plan && end.conclusion == TurnConclusion::Finished {
+            end.summary = self.criticised(end.summary).await?;
+        }
         let report = match (self.mode, &end.conclusion) {
             (Mode::Report, TurnConclusion::Finished) => {
                 Some(self.job.site.ports.blobs.put(Bytes::from(end.summary.clone().into_bytes())).await?)
@@ -237,53 +292,17 @@ impl Turn<'_> {
         Ok(Performed::Event(Event::TurnEnded { command: self.job.id, end, report }))
     }
 
-    /// What the agent calls its model by. The inner error: why there is none, in a way that a person must mend.
-    async fn way_to_a_model(&self, need: ModelNeed) -> Result<Result<Way, String>, Fault> {
-        let (task, gateways) = (&self.job.task, &self.job.site.ports.gateways);
-        let model = match (need, &task.model) {
-            (ModelNeed::None, _) | (ModelNeed::Offered, None) => return Ok(Ok((None, None))),
-            (ModelNeed::Required, None) => return Ok(Err("the task has no model".to_owned())),
-            (ModelNeed::Offered | ModelNeed::Required, Some(model)) => model.clone(),
-        };
-        let credentials = self.credentials().await?;
-        let access = Access { key: self.key(), model, credentials, budget: task.brief.budget };
-        let way = match need {
-            ModelNeed::Required => gateways.model(access).map(|model| (Some(model), None)),
-            ModelNeed::Offered | ModelNeed::None => {
-                gateways.endpoint(access).await.map(|endpoint| (None, Some(endpoint)))
-            }
-        };
-        Ok(way.map_err(|fault| fault.to_string()))
+    /// The plan with a second model's word on it, where the brief names one.
+    async fn criticised(&self, plan: String) -> Result<String, Fault> {
+        let task = &self.job.task;
+        let Some(name) = &task.brief.critic else { return Ok(plan) };
+        let caller = Caller { site: self.job.site, task, key: self.key(), turn: self.no };
+        let vigil = Vigil::new(self.job.site.terms.stalls, None);
+        let critic = self.job.site.ports.gateways.model(caller.access(name.clone(), vigil).await?)?;
+        Ok(critic::criticise(&*critic, name, &task.brief.goal, &plan).await)
     }
 
-    /// The task's own keys, and the installation's where the task has none.
-    async fn credentials(&self) -> Result<Credentials, Fault> {
-        let secrets = &self.job.site.ports.secrets;
-        let mut credentials = secrets.get("home".to_owned()).await?;
-        credentials.0.extend(secrets.get(secrets_scope(self.job.task.id)).await?.0);
-        Ok(credentials)
-    }
-
-    /// The repository's AGENTS.md, as the base has it.
-    async fn instructions(&self) -> Result<Vec<(String, String)>, Fault> {
-        let origin = &self.job.task.origin;
-        let text =
-            self.job.site.instructions.of(&self.job.site.ports.workspaces, &origin.repository, &origin.base).await?;
-        Ok(text.map(|text| (instructions::FILE.to_owned(), text.as_ref().to_owned())).into_iter().collect())
-    }
-
-    /// How the agent's own client comes to its model out of a sandbox with a network of its own.
-    fn bridge(&self, endpoint: &mut Option<Endpoint>) -> Vec<Bridge> {
-        match (self.job.task.confinement, endpoint) {
-            (Confinement::Confined, Some(endpoint)) => {
-                endpoint.url = format!("http://127.0.0.1:{MODEL_PORT}");
-                vec![Bridge { port: MODEL_PORT, door: Arc::clone(&endpoint.door) }]
-            }
-            (Confinement::Unconfined, _) | (_, None) => Vec::new(),
-        }
-    }
-
-    fn open_request(&self, place: Prepared, bridges: Vec<Bridge>, say: mpsc::UnboundedSender<Event>) -> OpenRequest {
+    fn open_request(&self, place: Prepared, way: &Way, say: mpsc::UnboundedSender<Event>) -> OpenRequest {
         let (task, attempt) = (&self.job.task, self.attempt);
         OpenRequest {
             repository: task.origin.repository.clone(),
@@ -291,8 +310,10 @@ impl Turn<'_> {
             place,
             purpose: Purpose::Turn,
             confinement: task.confinement,
+            programs: way.programs.clone(),
+            allow: way.allow.clone(),
             env: Vec::new(),
-            bridges,
+            bridges: way.bridges.clone(),
             refused: environment::once(move |refusal| {
                 // The performer has gone only when the turn is over.
                 let _ = say.send(Event::EgressRefused { attempt, refusal });
@@ -320,7 +341,24 @@ fn interrupted() -> TurnEnd {
     TurnEnd { conclusion: TurnConclusion::Interrupted, summary: String::new(), rounds: 0 }
 }
 
-async fn deadline_after(interrupt: &crate::interrupt::Interrupt) {
+/// The turn's end, as its agent tells it and the vigil knows it.
+fn concluded(mut end: TurnEnd, ended: Option<TurnConclusion>, vigil: &Vigil) -> TurnEnd {
+    let by_itself = matches!(end.conclusion, TurnConclusion::Finished | TurnConclusion::Asked { .. });
+    if let Some(conclusion) = ended.filter(|_| !by_itself) {
+        end.conclusion = conclusion;
+    } else if let (TurnConclusion::Failed { .. } | TurnConclusion::DeadEnd { .. }, Some(barrier)) =
+        (&end.conclusion, vigil.barrier())
+    {
+        // An agent with a client of its own gave up before it was ended: why, its gateway knows better.
+        end.conclusion = barrier;
+    }
+    if vigil.counts() {
+        end.rounds = vigil.calls();
+    }
+    end
+}
+
+async fn deadline_after(interrupt: &Interrupt) {
     interrupt.asked().await;
     tokio::time::sleep(END_WITHIN).await;
 }

@@ -1,0 +1,123 @@
+//! Going back: a new task from any turn of another (`fork`), or the same attempt from a turn of its own (`rewind`).
+
+use domain::{
+    Fault,
+    brief::AgentChoice,
+    event::{Event, Fork, Receipt},
+    ids::{Actor, AttemptKey, AttemptNo, TaskId, TurnNo, Via},
+    ports::{model::Credentials, workspace::Snapshot},
+};
+
+use crate::{Handle, Said, by_hand::attempt_of, handle::Start, history};
+
+/// A request to go on elsewhere from what a turn left.
+#[derive(Clone, Debug)]
+pub struct ForkRequest {
+    /// The idempotency key: the same key is the same task.
+    pub dedup: String,
+    pub actor: Actor,
+    pub via: Via,
+    pub task: TaskId,
+    /// `None`: the one under review, or the only one.
+    pub attempt: Option<AttemptNo>,
+    /// The last turn that is taken over.
+    pub turn: TurnNo,
+    /// What is asked for from there. Empty: to go on.
+    pub text: String,
+    /// `None`: as the task that is forked.
+    pub model: Option<String>,
+    pub agent: Option<String>,
+    pub credentials: Credentials,
+}
+
+/// A request to take an attempt back.
+#[derive(Clone, Debug)]
+pub struct RewindRequest {
+    pub dedup: String,
+    pub actor: Actor,
+    pub via: Via,
+    pub task: TaskId,
+    pub attempt: Option<AttemptNo>,
+    pub turn: TurnNo,
+    /// What to do from there. `None`: only the checks run.
+    pub text: Option<String>,
+}
+
+impl Handle {
+    /// Starts a task with the same brief from what a turn left, with the conversation so far.
+    pub async fn fork(&self, request: ForkRequest) -> Result<TaskId, Fault> {
+        if let Some((task, _)) = self.ports().store.submitted(request.dedup.clone()).await? {
+            return Ok(task);
+        }
+        let source = self.core.task(request.task).await?;
+        let from = AttemptKey { task: source.id, attempt: attempt_of(&source, request.attempt)? };
+        let snapshot = self.left_by(from, request.turn).await?;
+        let mut brief = source.brief.clone();
+        brief.attempts = 1;
+        if let Some(name) = request.agent {
+            brief.agent = AgentChoice { name, ..AgentChoice::default() };
+            // The model of another agent may be none of this one's.
+            brief.model = None;
+        }
+        if request.model.is_some() {
+            brief.model = request.model;
+        }
+        let credentials = self.credentials_for_fork(&source, request.credentials).await?;
+        let accepted = self.acceptable(&brief, &credentials, source.confinement).await?;
+        let start = Start {
+            id: self.ports().store.next_task(),
+            dedup: request.dedup,
+            actor: request.actor,
+            via: request.via,
+            accepted,
+            origin: source.origin.clone(),
+            profile: source.profile.clone(),
+            fork: Some(Fork { from, turn: request.turn, snapshot, text: request.text }),
+            credentials,
+            confinement: source.confinement,
+        };
+        self.start(start).await
+    }
+
+    /// Takes an attempt that does not run back to what one of its turns left.
+    pub async fn rewind(&self, request: RewindRequest) -> Result<Receipt, Fault> {
+        let task = self.core.task(request.task).await?;
+        let attempt = attempt_of(&task, request.attempt)?;
+        let snapshot = self.left_by(AttemptKey { task: task.id, attempt }, request.turn).await?;
+        let event = Event::Rewound { attempt, turn: request.turn, snapshot, text: request.text };
+        let said = Said {
+            dedup: request.dedup,
+            actor: request.actor,
+            via: request.via,
+            event,
+            credentials: Credentials::default(),
+        };
+        self.say(task.id, said).await
+    }
+
+    /// What a turn left.
+    async fn left_by(&self, key: AttemptKey, turn: TurnNo) -> Result<Snapshot, Fault> {
+        let turns = history::turns(&*self.ports().store, key.task, key.attempt).await?;
+        let past = turns.iter().find(|past| past.turn == turn).ok_or_else(|| {
+            Fault::not_found(format!("attempt {} of {} has no turn {turn}", key.attempt, key.task))
+                .hint(format!("it has {} so far", turns.len()))
+        })?;
+        past.snapshot.clone().ok_or_else(|| {
+            Fault::conflict(format!("turn {turn} of {} is not over", key.task))
+                .hint("name an earlier turn, or wait for its end")
+        })
+    }
+
+    /// The keys given now, else those of the task that is forked while it has some.
+    async fn credentials_for_fork(
+        &self,
+        source: &domain::task::Task,
+        given: Credentials,
+    ) -> Result<Credentials, Fault> {
+        if given.0.is_empty() {
+            self.ports().secrets.get(crate::perform::secrets_scope(source.id)).await
+        } else {
+            Ok(given)
+        }
+    }
+}
