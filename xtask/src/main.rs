@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use xtask::{
     bench::{self, Measure},
     picture, tidy,
-    trial::{self, Extent, material},
+    trial::{self, Extent, agents, material},
 };
 
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ enum Chore {
     },
     /// Fetch the test material only, so that `cargo test` works without `cargo xtask test`
     Material,
+    /// Install the agents that tests drive, and print where they are: for `OVERNIGHT_AGENTS=… cargo test`
+    Agents,
     /// Draw docs/task.mmd from the code
     Picture,
     /// Measure, with the release binary, and write docs/benchmarks.md
@@ -63,6 +65,10 @@ fn run(chore: Chore) -> Result<ExitCode> {
             totals.failed == 0
         }
         Chore::Material => material::fetch().map(|()| true)?,
+        Chore::Agents => {
+            println!("{}", agents::install()?.display());
+            true
+        }
         Chore::Picture => picture::write().map(|()| true)?,
         Chore::Bench { measures } => bench::run(&measures).map(|()| true)?,
     };

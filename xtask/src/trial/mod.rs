@@ -1,11 +1,13 @@
 //! `cargo xtask test`: from a clean clone to one closing line with the totals of all tests.
 
+pub mod agents;
 pub mod material;
 mod prerequisites;
 mod totals;
 
 use std::{
     io::{BufRead, BufReader},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -29,13 +31,13 @@ pub enum Extent {
 pub fn run(extent: Extent) -> Result<Totals> {
     prerequisites::check()?;
     material::fetch()?;
-    let totals = tests(extent)?;
+    let totals = tests(extent, &agents::install()?)?;
     println!("{totals}");
     Ok(totals)
 }
 
 /// With `cargo nextest` where it is installed, else with `cargo test`; every crate, to the end even after a failure.
-fn tests(extent: Extent) -> Result<Totals> {
+fn tests(extent: Extent, agents: &Path) -> Result<Totals> {
     let cargo = env!("CARGO");
     let has_nextest = Command::new(cargo)
         .args(["nextest", "--version"])
@@ -44,7 +46,7 @@ fn tests(extent: Extent) -> Result<Totals> {
         .status()
         .is_ok_and(|status| status.success());
     let mut command = Command::new(cargo);
-    command.current_dir(house::root()).env("OVERNIGHT_TEST_CACHE", house::cache()?);
+    command.current_dir(house::root()).env("OVERNIGHT_TEST_CACHE", house::cache()?).env(agents::VARIABLE, agents);
     // Built with the tests of `app`: another build for the other tests would differ in features, and take minutes.
     command.env(program::VARIABLE, program::beside_tests()?);
     if has_nextest {

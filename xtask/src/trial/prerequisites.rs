@@ -14,7 +14,7 @@ struct Program {
 
 const APT: &str = "apt-get install";
 
-const PROGRAMS: [Program; 7] = [
+const PROGRAMS: [Program; 8] = [
     Program {
         name: "rustc",
         ask: &["--version"],
@@ -28,6 +28,8 @@ const PROGRAMS: [Program; 7] = [
     Program { name: "npm", ask: &["--version"], at_least: (8, 0), mend: "npm" },
     Program { name: "python3", ask: &["--version"], at_least: (3, 9), mend: "python3" },
     Program { name: "python3", ask: &["-m", "pip", "--version"], at_least: (20, 0), mend: "python3-pip" },
+    // What a virtual environment begins with.
+    Program { name: "python3", ask: &["-m", "ensurepip", "--version"], at_least: (20, 0), mend: "python3-venv" },
 ];
 
 /// All that lacks, with the mend for each, in one error.
