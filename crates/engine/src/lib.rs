@@ -14,6 +14,7 @@ mod incoming;
 mod interrupt;
 mod perform;
 pub mod ports;
+mod replay;
 mod repositories;
 
 pub use by_hand::{Left, Look, Open, TakeOver, TakeOverRequest};
@@ -22,3 +23,4 @@ pub use handle::{Handle, Said, Submit};
 pub use incoming::News;
 pub use perform::{Stalls, Terms};
 pub use ports::Ports;
+pub use replay::{Difference, Replay, ReplayedTurn};

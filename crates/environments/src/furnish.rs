@@ -35,6 +35,7 @@ pub(crate) enum Reach {
     Install,
     Turn,
     Check,
+    Nothing,
 }
 
 pub(crate) type Refused = Arc<dyn Fn(Refusal) + Send + Sync>;
@@ -117,13 +118,15 @@ fn real(programs: &Path) -> Result<PathBuf, Fault> {
 
 fn pass(request: &Request<'_>, used: &Used, sandbox: Arc<OnceLock<Weak<dyn Sandbox>>>) -> Pass {
     let definition = request.definition;
-    let allow = match request.reach {
+    let allow: &[String] = match request.reach {
         Reach::Install => &definition.install_network,
         Reach::Turn => &definition.network,
         Reach::Check => &definition.checks_network,
+        Reach::Nothing => &[],
     };
-    // A check reaches nothing that its own list does not name: its result is to depend on the commit alone.
-    let stamped = |host: &str| request.reach != Reach::Check || allow.iter().any(|entry| entry == host);
+    // These reach nothing that their own list does not name: what comes of them is to depend on the commit alone.
+    let listed_only = matches!(request.reach, Reach::Check | Reach::Nothing);
+    let stamped = |host: &str| !listed_only || allow.iter().any(|entry| entry == host);
     let refused = Arc::clone(&request.refused);
     let spoken = spoken(used);
     Pass {

@@ -145,6 +145,7 @@ impl Environments {
                 place: &request.place,
                 reach: match request.purpose {
                     Purpose::Turn => Reach::Turn,
+                    Purpose::Replay => Reach::Nothing,
                     Purpose::Check => Reach::Check,
                 },
                 confinement: request.confinement,

@@ -99,6 +99,8 @@ pub struct Layer {
 pub enum Purpose {
     /// An agent's turn, or a person who took over.
     Turn,
+    /// A turn run again from its record: as for a turn, but no host is reached.
+    Replay,
     Check,
 }
 

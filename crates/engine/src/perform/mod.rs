@@ -32,7 +32,7 @@ use domain::{
 
 pub(crate) use self::{
     clean_up::secrets_scope,
-    environment::checks_of,
+    environment::{checks_of, told},
     hands::{HandsOn, Taken},
     message::snapshot as snapshot_message,
     previews::{Subject, Sweep, opening},
