@@ -1,34 +1,14 @@
-//! Hosts that an execution was not let reach: collected while it runs, told with what came of it.
-
-use std::sync::{Arc, Mutex, PoisonError};
+//! Hosts that an execution was not let reach, told with what came of it.
 
 use domain::ports::egress::Refusal;
 
 use crate::parse::cut;
 
 /// Different ones kept of one execution.
-const MOST: usize = 20;
+pub(crate) const MOST: usize = 20;
 /// Hosts named in a reason, and bytes of each.
 const NAMED: usize = 5;
 const NAME: usize = 100;
-
-/// Takes refusals while an execution runs.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Collector(Arc<Mutex<Vec<Refusal>>>);
-
-impl Collector {
-    pub fn note(&self, refusal: Refusal) {
-        let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = refusals.iter().any(|known| (&known.host, known.port) == (&refusal.host, refusal.port));
-        if refusals.len() < MOST && !is_known {
-            refusals.push(refusal);
-        }
-    }
-
-    pub fn collected(&self) -> Vec<Refusal> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// As a run keeps them: `pypi.org:443`.
 pub(crate) fn places(refusals: &[Refusal]) -> Vec<String> {
@@ -68,16 +48,6 @@ mod tests {
     fn refusal(host: &str, entry: Option<&str>) -> Refusal {
         let why = "not on the allow-list".to_owned();
         Refusal { host: host.to_owned(), port: 443, why, entry: entry.map(str::to_owned), by: None }
-    }
-
-    #[test]
-    fn each_place_is_kept_once_and_no_more_than_twenty() {
-        let collector = Collector::default();
-        for _ in 0..2 {
-            (0..30).for_each(|nth| collector.note(refusal(&format!("h{nth}"), None)));
-        }
-        let places = places(&collector.collected());
-        assert_eq!((places.len(), places[0].as_str(), places[19].as_str()), (20, "h0:443", "h19:443"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use domain::{
     check::{CheckEnd, CheckSpec},
     ids::CommitId,
     ports::{
-        egress::Refusal,
+        egress::{Refusal, Refusals},
         environments::{OpenRequest, Opened, Purpose},
         sandbox::{Exec, Exit, Output, Tree},
         workspace::{CheckoutRequest, Prepared, Repository, Surroundings},
@@ -27,8 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::{
-    Options,
-    blocked::Collector,
+    Options, blocked,
     parse::{self, Report},
     places::Places,
     report_files,
@@ -137,8 +136,8 @@ impl Runner {
         };
         let place = self.options.workspaces.checkout(request).await?;
         let host = Host::of(&place);
-        let refused = Collector::default();
-        let result = match self.options.environments.open(self.opening(&job, place, refused.clone())).await {
+        let refused = Refusals::at_most(blocked::MOST);
+        let result = match self.options.environments.open(self.opening(&job, place, &refused)).await {
             Ok(opened) => {
                 let result = tokio::select! {
                     result = self.run(&job, &opened, host) => result,
@@ -150,10 +149,10 @@ impl Runner {
             Err(fault) => Err(fault),
         };
         self.options.workspaces.discard_checkout(name).await;
-        result.map(|execution| Execution { refused: refused.collected(), ..execution })
+        result.map(|execution| Execution { refused: refused.all(), ..execution })
     }
 
-    fn opening(&self, job: &Job, place: Prepared, refused: Collector) -> OpenRequest {
+    fn opening(&self, job: &Job, place: Prepared, refused: &Refusals) -> OpenRequest {
         let env = ENV.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         OpenRequest {
             repository: job.repository.clone(),
@@ -166,7 +165,7 @@ impl Runner {
                 .chain(job.env.clone())
                 .collect(),
             bridges: Vec::new(),
-            refused: Arc::new(move |refusal| refused.note(refusal)),
+            refused: refused.receiver(),
             output_bytes: self.options.output_bytes,
         }
     }

@@ -1,7 +1,7 @@
 //! One build of a layer: raised, installed, rid of its secrets, judged, frozen.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,7 +10,7 @@ use domain::{
     check::BlobId,
     environment::{Definition, EnvironmentId, EnvironmentUse, Source},
     ports::{
-        egress::Refusal,
+        egress::{Refusal, Refusals},
         environments::{BuildRequest, Built, Start},
         sandbox::Exit,
         workspace::{Prepared, RaiseRequest},
@@ -33,7 +33,7 @@ use crate::{
 /// Kept of the output of one command.
 pub(crate) const OUTPUT: u64 = 8 << 20;
 /// Hosts remembered of a build's refusals, and how many of them a failure names.
-const REFUSALS: usize = 50;
+pub(crate) const REFUSALS: usize = 50;
 const NAMED: usize = 10;
 
 /// A build that is about to be done.
@@ -89,7 +89,7 @@ impl Build {
     async fn fill(&self, place: &Prepared) -> Result<Built, Fault> {
         let started = Instant::now();
         let mut log = Log::default();
-        let refusals = Refusals::default();
+        let refusals = Refusals::at_most(REFUSALS);
         let used = Used::of(&*self.site.rooms().secrets, &self.request.repository, &self.definition).await?;
         for note in &used.notes {
             (self.request.told)(note);
@@ -246,7 +246,7 @@ impl Build {
         if self.request.checks.is_empty() {
             return Ok(health::Found::Nothing);
         }
-        let blocked = Refusals::default();
+        let blocked = Refusals::at_most(REFUSALS);
         let furnished = self.site.furnish(self.sandbox(place, Reach::Check, blocked.receiver()), used).await?;
         for note in services::start(&furnished, &self.definition.services).await {
             (self.request.told)(&note);
@@ -321,26 +321,5 @@ impl Log {
                 None
             }
         }
-    }
-}
-
-/// The hosts that were refused, each once.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Refusals(Arc<Mutex<Vec<Refusal>>>);
-
-impl Refusals {
-    pub fn receiver(&self) -> Refused {
-        let all = Arc::clone(&self.0);
-        Arc::new(move |refusal: Refusal| {
-            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = |one: &Refusal| one.host == refusal.host && one.port == refusal.port;
-            if all.len() < REFUSALS && !all.iter().any(known) {
-                all.push(refusal);
-            }
-        })
-    }
-
-    pub fn all(&self) -> Vec<Refusal> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -6,6 +6,7 @@ use domain::{
     Fault,
     environment::{Definition, EnvironmentId, EnvironmentUse, Health, Source},
     ports::{
+        egress::Refusals,
         environments::{BuildRequest, Built, Layer, Start},
         workspace::{CheckoutRequest, Prepared, Repository, Surroundings},
     },
@@ -14,7 +15,7 @@ use domain::{
 use crate::{
     Environments, Site,
     about::{Dependencies, Key, Known},
-    build::{Build, Log, OUTPUT, Refusals},
+    build::{Build, Log, OUTPUT, REFUSALS},
     definition,
     flights::Arrival,
     furnish::{Reach, Request},
@@ -222,7 +223,7 @@ impl Site {
         request: &BuildRequest,
     ) -> Result<Health, Fault> {
         let used = Used::of(&*self.rooms().secrets, &request.repository, definition).await?;
-        let blocked = Refusals::default();
+        let blocked = Refusals::at_most(REFUSALS);
         let sandbox = Request {
             repository: &request.repository,
             definition,

@@ -1,6 +1,9 @@
 //! Port of `egress`: the one way from a sandbox to a host of the network.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +33,7 @@ pub struct Pass {
     /// Entries as [`Egress::examine`] takes them.
     pub allow: Vec<String>,
     pub stamps: Vec<Stamp>,
-    /// Called for every refusal, possibly often: the receiver tells equal ones apart.
+    /// Called for every refusal, possibly often: [`Refusals`] tells equal ones apart.
     pub refused: Arc<dyn Fn(Refusal) + Send + Sync>,
 }
 
@@ -84,4 +87,60 @@ pub struct Refusal {
     /// The command line that ran at the time, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+}
+
+/// Refusals as they come, each host and port once, and no more than are of use. Clones share what they hold.
+#[derive(Clone, Debug)]
+pub struct Refusals {
+    most: usize,
+    kept: Arc<Mutex<Vec<Refusal>>>,
+}
+
+impl Refusals {
+    pub fn at_most(most: usize) -> Self {
+        Self { most, kept: Arc::default() }
+    }
+
+    /// Whether it is the first of its place, and was kept.
+    pub fn note(&self, refusal: &Refusal) -> bool {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new =
+            kept.len() < self.most && !kept.iter().any(|one| one.host == refusal.host && one.port == refusal.port);
+        if is_new {
+            kept.push(refusal.clone());
+        }
+        is_new
+    }
+
+    /// For [`Pass::refused`].
+    pub fn receiver(&self) -> Arc<dyn Fn(Refusal) + Send + Sync> {
+        let refusals = self.clone();
+        Arc::new(move |refusal| {
+            refusals.note(&refusal);
+        })
+    }
+
+    /// In the order they came.
+    pub fn all(&self) -> Vec<Refusal> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_is_kept_once_and_no_more_than_was_said() {
+        let refusal = |host: &str, port| {
+            let why = "not on the allow-list".to_owned();
+            Refusal { host: host.to_owned(), port, why, entry: None, by: None }
+        };
+        let refusals = Refusals::at_most(3);
+        let receiver = refusals.receiver();
+        let asked = [("a", 443), ("a", 443), ("a", 80), ("b", 443), ("c", 443), ("a", 80)];
+        asked.into_iter().for_each(|(host, port)| receiver(refusal(host, port)));
+        assert_eq!(refusals.all(), [refusal("a", 443), refusal("a", 80), refusal("b", 443)]);
+        assert!(!refusals.note(&refusal("d", 443)));
+    }
 }

@@ -1,9 +1,6 @@
 //! The environment a task's workspaces stand on: what its base defines, the layer that serves it now.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use domain::{
     Fault,
@@ -12,7 +9,7 @@ use domain::{
     event::Event,
     ids::{AttemptNo, TurnNo},
     ports::{
-        egress::Refusal,
+        egress::{Refusal, Refusals},
         environments::BuildRequest,
         sandbox::Confinement,
         workspace::{Origin, Surroundings},
@@ -139,11 +136,9 @@ fn reached(confinement: Confinement, definition: &Definition) -> Vec<String> {
 
 /// Tells each refused host once, and not more than a person reads.
 pub(super) fn once(tell: impl Fn(Refusal) + Send + Sync + 'static) -> Arc<dyn Fn(Refusal) + Send + Sync> {
-    let told = Mutex::new(HashSet::new());
-    Arc::new(move |refusal: Refusal| {
-        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < TOLD && told.insert((refusal.host.clone(), refusal.port)) {
-            drop(told);
+    let told = Refusals::at_most(TOLD);
+    Arc::new(move |refusal| {
+        if told.note(&refusal) {
             tell(refusal);
         }
     })
