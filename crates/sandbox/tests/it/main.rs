@@ -1,6 +1,7 @@
 //! Real processes in real sandboxes.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod agents;
 mod commands;
 mod containers;
 mod conversations;
