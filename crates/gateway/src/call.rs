@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use domain::ports::{
     BoxFuture,
-    model::{Access, Ledger, Model, ModelFault, ModelReply, ModelRequest},
+    ledger::Ledger,
+    model::{Access, Model, ModelFault, ModelReply, ModelRequest},
 };
 use futures::FutureExt;
 use reqwest::{Method, Response, header::CONTENT_TYPE};

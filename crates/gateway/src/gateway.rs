@@ -4,10 +4,16 @@ use std::sync::Arc;
 
 use domain::{
     Fault,
-    budget::Budget,
+    budget::Purse,
+    ids::AttemptKey,
     ports::{
         BoxFuture, Clock,
-        model::{Access, Credentials, Endpoint, Gateways, Ledger, Model, ResolvedModel},
+        ledger::Ledger,
+        model::{
+            Access, Comparing, Credentials, Endpoint, Gateways, Model, ModelAsk, ModelInfo, Replayed, ResolvedModel,
+            TriedModel,
+        },
+        record::Exchange,
     },
 };
 use tokio::sync::OnceCell;
@@ -78,8 +84,8 @@ impl Gateway {
 }
 
 impl Gateways for Gateway {
-    fn resolve(&self, name: Option<&str>, credentials: &Credentials, budget: &Budget) -> Result<ResolvedModel, Fault> {
-        route::resolve(name, credentials, budget)
+    fn resolve(&self, ask: ModelAsk<'_>) -> Result<ResolvedModel, Fault> {
+        route::resolve(ask)
     }
 
     fn model(&self, access: Access) -> Result<Arc<dyn Model>, Fault> {
@@ -93,7 +99,27 @@ impl Gateways for Gateway {
     fn endpoint(&self, access: Access) -> BoxFuture<'_, Result<Endpoint, Fault>> {
         Box::pin(async move {
             let open = || Proxy::open(Arc::clone(&self.upstream), Arc::clone(&self.ledger), self.output_cap);
-            Ok(self.proxy.get_or_try_init(open).await?.admit(access))
+            let ask = ModelAsk {
+                name: Some(&access.model),
+                credentials: &access.credentials,
+                budget: &access.budget,
+                protocols: &[],
+            };
+            let protocols = route::resolve(ask)?.protocols;
+            let model = route::named(&access.model)?.1.to_owned();
+            Ok(self.proxy.get_or_try_init(open).await?.admit(access, model, protocols))
         })
+    }
+
+    fn models(&self, _: Credentials) -> BoxFuture<'_, Vec<ModelInfo>> {
+        Box::pin(async { Vec::new() })
+    }
+
+    fn try_out(&self, name: String, _: Credentials, _: Vec<Purse>) -> BoxFuture<'_, Result<TriedModel, Fault>> {
+        Box::pin(async move { Err(Fault::bug(format!("`{name}` cannot be tried out yet"))) })
+    }
+
+    fn replay(&self, key: AttemptKey, _: Vec<Exchange>, _: Comparing) -> BoxFuture<'_, Result<Replayed, Fault>> {
+        Box::pin(async move { Err(Fault::bug(format!("{key} cannot be replayed yet"))) })
     }
 }

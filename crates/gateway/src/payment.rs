@@ -8,7 +8,10 @@ use std::{
 use domain::{
     budget::{Amount, MicroUsd},
     ids::AttemptKey,
-    ports::model::{Access, Ledger, ModelFault, Reservation, Settlement},
+    ports::{
+        ledger::{Ledger, Reservation, Settlement},
+        model::{Access, ModelFault},
+    },
 };
 
 use crate::prices::{Counted, Price};
@@ -88,7 +91,13 @@ impl Payment {
             complete: false,
             taken: true,
         };
-        let reservation = Reservation { id: payment.id.clone(), key: access.key, amount, budget: access.budget };
+        let reservation = Reservation {
+            id: payment.id.clone(),
+            key: access.key,
+            amount,
+            budget: access.budget,
+            purses: access.purses.clone(),
+        };
         let refused = match ledger.reserve(reservation).await {
             Ok(Ok(())) => return Ok(payment),
             Ok(Err(over)) => ModelFault::OverBudget(over.to_string()),
@@ -111,7 +120,7 @@ impl Payment {
             None if !self.charge.possible => Some(MicroUsd(0)),
             None => None,
         };
-        let told_in_full = self.complete && self.reported.is_some();
+        let told_in_full = self.complete && self.reported.is_some_and(|counted| !counted.is_wrong);
         Settlement {
             id: self.id.clone(),
             key: self.key,

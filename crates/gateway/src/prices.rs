@@ -23,6 +23,8 @@ pub(crate) struct Counted {
     pub usage: Usage,
     /// The part of `usage.cache_write` that is kept for an hour, which costs more.
     pub kept_an_hour: u64,
+    /// Some of it cannot be: no account to settle by.
+    pub is_wrong: bool,
 }
 
 /// The price of one model.
@@ -59,7 +61,7 @@ impl Price {
 
     /// What a call came to, rounded up.
     pub fn cost(&self, counted: &Counted) -> MicroUsd {
-        let Usage { input, cache_read, cache_write, output } = counted.usage;
+        let Usage { input, cache_read, cache_write, output, .. } = counted.usage;
         let rates = self.rates(input.saturating_add(cache_read).saturating_add(cache_write));
         let write = rates.cache_write.unwrap_or(rates.input);
         let kept_an_hour = counted.kept_an_hour.min(cache_write);
@@ -132,18 +134,19 @@ mod tests {
     #[test]
     fn every_kind_of_token_has_its_price() {
         let price = Price::of("claude-sonnet-5-5").unwrap();
-        let usage = Usage { input: 1_000_000, cache_read: 1_000_000, cache_write: 2_000_000, output: 1_000_000 };
-        assert_eq!(price.cost(&Counted { usage, kept_an_hour: 1_000_000 }), MicroUsd(18_600_000));
+        let usage =
+            Usage { input: 1_000_000, cache_read: 1_000_000, cache_write: 2_000_000, output: 1_000_000, reasoning: 0 };
+        assert_eq!(price.cost(&Counted { usage, kept_an_hour: 1_000_000, is_wrong: false }), MicroUsd(18_600_000));
         assert_eq!(price.cost(&Counted::default()), MicroUsd(0));
         let one = Usage { cache_read: 1, ..Usage::default() };
-        assert_eq!(price.cost(&Counted { usage: one, kept_an_hour: 0 }), MicroUsd(1), "rounded up");
+        assert_eq!(price.cost(&Counted { usage: one, ..Counted::default() }), MicroUsd(1), "rounded up");
         assert_eq!(price.most(1_000_000, 100), MicroUsd(2_501_000), "input may be written to the cache");
     }
 
     #[test]
     fn a_long_request_costs_more() {
         let price = Price::of("gpt-6-sol").unwrap();
-        let long = |input| price.cost(&Counted { usage: Usage { input, ..Usage::default() }, kept_an_hour: 0 });
+        let long = |input| price.cost(&Counted { usage: Usage { input, ..Usage::default() }, ..Counted::default() });
         assert_eq!(long(272_000), MicroUsd(544_000));
         assert_eq!(long(272_001), MicroUsd(1_088_004));
     }

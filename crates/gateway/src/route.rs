@@ -2,8 +2,7 @@
 
 use domain::{
     Fault,
-    budget::Budget,
-    ports::model::{Credentials, ResolvedModel},
+    ports::model::{Credentials, ModelAsk, Protocol, ResolvedModel},
 };
 use reqwest::{
     Url,
@@ -57,7 +56,8 @@ pub(crate) fn split(name: &str) -> Option<(Dialect, &str)> {
 }
 
 /// See [`domain::ports::model::Gateways::resolve`].
-pub(crate) fn resolve(name: Option<&str>, credentials: &Credentials, budget: &Budget) -> Result<ResolvedModel, Fault> {
+pub(crate) fn resolve(ask: ModelAsk<'_>) -> Result<ResolvedModel, Fault> {
+    let ModelAsk { name, credentials, budget, protocols } = ask;
     let name = match name.map(str::trim).filter(|name| !name.is_empty()) {
         Some(name) => name,
         None if Dialect::Anthropic.key(credentials).is_some() => DEFAULT_ANTHROPIC,
@@ -82,7 +82,17 @@ pub(crate) fn resolve(name: Option<&str>, credentials: &Credentials, budget: &Bu
         ))
         .hint("give the budget in tokens instead, for example `--budget 200ktok`"));
     }
-    Ok(ResolvedModel { name: name.to_owned(), priced })
+    let spoken: &[Protocol] = match dialect {
+        Dialect::Anthropic => &[Protocol::Messages],
+        Dialect::Gemini => &[Protocol::GenerateContent],
+        Dialect::OpenAi => &[Protocol::ChatCompletions, Protocol::Responses],
+    };
+    let spoken: Vec<_> =
+        spoken.iter().copied().filter(|spoken| protocols.is_empty() || protocols.contains(spoken)).collect();
+    if spoken.is_empty() {
+        return Err(Fault::input(format!("the model `{bare}` cannot be asked in a protocol of this agent")));
+    }
+    Ok(ResolvedModel { name: name.to_owned(), priced, protocols: spoken })
 }
 
 /// As [`split`], or the fault that says what there is.

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::{
     Complaint, Trouble, gemini,
     openai::is_reasoning,
+    tokens::{Count, account},
     write::{comma, is_object, raw, string},
 };
 use crate::prices::Counted;
@@ -99,6 +100,14 @@ fn encode_part(out: &mut Vec<u8>, part: &Part) {
             string(out, text);
             raw(out, if *is_error { r#","is_error":true}"# } else { "}" });
         }
+        Part::Image { media, base64 } => {
+            comma(out);
+            raw(out, r#"{"type":"image","source":{"type":"base64","media_type":"#);
+            string(out, media);
+            raw(out, r#","data":"#);
+            string(out, base64);
+            raw(out, "}}");
+        }
         // Another dialect's secrets mean nothing here.
         Part::Opaque { json } if is_reasoning(json) || gemini::is_own(json) => {}
         Part::Opaque { json } => {
@@ -110,38 +119,62 @@ fn encode_part(out: &mut Vec<u8>, part: &Part) {
 
 /// Usage as `message_start`, `message_delta` and whole messages report it; later numbers replace earlier ones.
 #[derive(Default, Deserialize)]
+#[serde(default)]
 struct Usage {
-    input_tokens: Option<u64>,
-    cache_read_input_tokens: Option<u64>,
-    cache_creation_input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
+    input_tokens: Count,
+    cache_read_input_tokens: Count,
+    cache_creation_input_tokens: Count,
+    output_tokens: Count,
     cache_creation: Option<CacheCreation>,
+    output_tokens_details: Option<OutputDetails>,
 }
 
 #[derive(Default, Deserialize)]
+#[serde(default)]
 struct CacheCreation {
-    ephemeral_1h_input_tokens: Option<u64>,
+    ephemeral_1h_input_tokens: Count,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OutputDetails {
+    thinking_tokens: Count,
+    reasoning_tokens: Count,
 }
 
 impl Usage {
     fn into(self, counted: &mut Counted) {
-        let set = |to: &mut u64, from: Option<u64>| *to = from.unwrap_or(*to);
-        set(&mut counted.usage.input, self.input_tokens);
-        set(&mut counted.usage.cache_read, self.cache_read_input_tokens);
-        set(&mut counted.usage.cache_write, self.cache_creation_input_tokens);
-        set(&mut counted.usage.output, self.output_tokens);
-        set(&mut counted.kept_an_hour, self.cache_creation.and_then(|kept| kept.ephemeral_1h_input_tokens));
+        let OutputDetails { thinking_tokens, reasoning_tokens } = self.output_tokens_details.unwrap_or_default();
+        let kept = self.cache_creation.unwrap_or_default().ephemeral_1h_input_tokens;
+        let mut read = |count: Count| count.read(counted);
+        let input = read(self.input_tokens);
+        let (cache_read, cache_write) = (read(self.cache_read_input_tokens), read(self.cache_creation_input_tokens));
+        let (output, reasoning) = (read(self.output_tokens), read(thinking_tokens).or(read(reasoning_tokens)));
+        let kept_an_hour = read(kept);
+        let usage = &mut counted.usage;
+        for (to, from) in [
+            (&mut usage.input, input),
+            (&mut usage.cache_read, cache_read),
+            (&mut usage.cache_write, cache_write),
+            (&mut usage.output, output),
+            (&mut usage.reasoning, reasoning),
+            (&mut counted.kept_an_hour, kept_an_hour),
+        ] {
+            *to = from.unwrap_or(*to);
+        }
     }
 }
 
 pub(super) fn count(json: &str, counted: &mut Counted) -> bool {
     #[derive(Deserialize)]
     struct Holder {
+        #[serde(default, deserialize_with = "account")]
         usage: Option<Usage>,
         message: Option<Inner>,
     }
     #[derive(Deserialize)]
     struct Inner {
+        #[serde(default, deserialize_with = "account")]
         usage: Option<Usage>,
     }
     let Ok(holder) = serde_json::from_str::<Holder>(json) else { return false };
@@ -164,11 +197,13 @@ struct Event<'a> {
     #[serde(borrow)]
     content_block: Option<&'a RawValue>,
     delta: Option<Delta>,
+    #[serde(default, deserialize_with = "account")]
     usage: Option<Usage>,
 }
 
 #[derive(Deserialize)]
 struct Start {
+    #[serde(default, deserialize_with = "account")]
     usage: Option<Usage>,
 }
 
@@ -370,7 +405,7 @@ mod tests {
             r#"{"type":"message_stop"}"#,
         ]);
         let reply = reply.unwrap().unwrap().unwrap();
-        let usage = domain::budget::Usage { input: 25, cache_read: 0, cache_write: 7, output: 89 };
+        let usage = domain::budget::Usage { input: 25, cache_read: 0, cache_write: 7, output: 89, reasoning: 0 };
         assert_eq!((reply.stop, reply.usage), (Stop::ToolCalls, usage));
         let call = |id: &str, name: &str, arguments: &str| Part::ToolCall {
             id: id.to_owned(),

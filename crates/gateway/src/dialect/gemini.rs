@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Complaint, Trouble,
+    tokens::Count,
     write::{comma, is_object, raw, string},
 };
 use crate::prices::Counted;
@@ -168,35 +169,45 @@ fn encode_part<'a>(out: &mut Vec<u8>, part: &'a Part, called: &mut HashMap<&'a s
             string(out, text);
             raw(out, "}}");
         }
+        Part::Image { media, base64 } => {
+            raw(out, r#"{"inlineData":{"mimeType":"#);
+            string(out, media);
+            raw(out, r#","data":"#);
+            string(out, base64);
+            raw(out, "}");
+        }
         // Sorted out by the caller.
         Part::Opaque { .. } => raw(out, r#"{"text":"""#),
     }
 }
 
 /// Counts so far: each chunk of a stream tells them anew, and may leave some out.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct Usage {
     /// The cached ones included.
-    prompt_token_count: Option<u64>,
-    cached_content_token_count: Option<u64>,
-    candidates_token_count: Option<u64>,
-    thoughts_token_count: Option<u64>,
+    prompt_token_count: Count,
+    cached_content_token_count: Count,
+    candidates_token_count: Count,
+    thoughts_token_count: Count,
     /// Of what the provider's own tools found, which the model read.
-    tool_use_prompt_token_count: Option<u64>,
+    tool_use_prompt_token_count: Count,
 }
 
 impl Usage {
     fn into(self, counted: &mut Counted) {
-        let cache_read = self.cached_content_token_count.unwrap_or(0);
-        let prompt = self.prompt_token_count.unwrap_or(0);
-        let input = prompt.saturating_add(self.tool_use_prompt_token_count.unwrap_or(0)).saturating_sub(cache_read);
-        let output = self.candidates_token_count.unwrap_or(0).saturating_add(self.thoughts_token_count.unwrap_or(0));
+        let mut read = |count: Count| count.read(counted).unwrap_or(0);
+        let cache_read = read(self.cached_content_token_count);
+        let prompt = read(self.prompt_token_count).saturating_add(read(self.tool_use_prompt_token_count));
+        let input = prompt.saturating_sub(cache_read);
+        let reasoning = read(self.thoughts_token_count);
+        let output = read(self.candidates_token_count).saturating_add(reasoning);
         let usage = &mut counted.usage;
         if input.saturating_add(cache_read) >= usage.input.saturating_add(usage.cache_read) {
             (usage.input, usage.cache_read) = (input, cache_read);
         }
         usage.output = usage.output.max(output);
+        usage.reasoning = usage.reasoning.max(reasoning);
     }
 }
 
@@ -464,7 +475,7 @@ mod tests {
             r#"{"candidates":[{"content":{"parts":[{"text":"","thoughtSignature":"s2"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":2000,"cachedContentTokenCount":1900,"candidatesTokenCount":30,"thoughtsTokenCount":5,"toolUsePromptTokenCount":7,"totalTokenCount":2042}}"#,
         ]);
         let reply = reply.unwrap().unwrap().unwrap();
-        let usage = domain::budget::Usage { input: 107, cache_read: 1900, cache_write: 0, output: 35 };
+        let usage = domain::budget::Usage { input: 107, cache_read: 1900, cache_write: 0, output: 35, reasoning: 5 };
         assert_eq!((reply.stop, reply.usage), (Stop::ToolCalls, usage));
         let names: Vec<_> = reply
             .message
@@ -472,7 +483,7 @@ mod tests {
             .iter()
             .filter_map(|part| match part {
                 Part::ToolCall { id, .. } => Some(id.as_str()),
-                Part::Text { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => None,
+                Part::Text { .. } | Part::ToolResult { .. } | Part::Image { .. } | Part::Opaque { .. } => None,
             })
             .collect();
         assert_eq!(names, ["unnamed-r1-2", "own"]);

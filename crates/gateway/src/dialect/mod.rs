@@ -4,9 +4,11 @@ pub(crate) mod anthropic;
 pub(crate) mod gemini;
 pub(crate) mod openai;
 pub(crate) mod responses;
+mod tokens;
 mod write;
 
 use bytes::Bytes;
+pub(crate) use domain::ports::model::Protocol;
 use domain::ports::model::{ModelReply, ModelRequest};
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -65,20 +67,23 @@ impl Dialect {
     }
 }
 
-/// How a reply is asked for, and told: a dialect has one way or more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// Anthropic's only one.
-    Messages,
-    ChatCompletions,
-    /// Gemini's only one.
-    GenerateContent,
-    /// `OpenAI`'s other one. The neutral port does not speak it.
-    Responses,
+/// What a protocol's bytes mean, to whoever watches them pass.
+pub(crate) trait Wire: Copy {
+    /// The family it belongs to.
+    fn dialect(self) -> Dialect;
+
+    /// Reads what a piece of JSON (a whole answer, or one event of a stream) says of its usage into `counted`. True when it says any.
+    fn count(self, json: &str, counted: &mut Counted) -> bool;
+
+    /// What an event has in it that tells usage.
+    fn usage_mark(self) -> &'static [u8];
+
+    /// Whether this event is the last of a whole stream.
+    fn ends(self, data: &str) -> bool;
 }
 
-impl Protocol {
-    pub fn dialect(self) -> Dialect {
+impl Wire for Protocol {
+    fn dialect(self) -> Dialect {
         match self {
             Self::Messages => Dialect::Anthropic,
             Self::GenerateContent => Dialect::Gemini,
@@ -86,8 +91,7 @@ impl Protocol {
         }
     }
 
-    /// Reads what a piece of JSON (a whole answer, or one event of a stream) says of its usage into `counted`. True when it says any.
-    pub fn count(self, json: &str, counted: &mut Counted) -> bool {
+    fn count(self, json: &str, counted: &mut Counted) -> bool {
         match self {
             Self::Messages => anthropic::count(json, counted),
             Self::ChatCompletions => openai::count(json, counted),
@@ -96,16 +100,14 @@ impl Protocol {
         }
     }
 
-    /// What an event has in it that tells usage.
-    pub fn usage_mark(self) -> &'static [u8] {
+    fn usage_mark(self) -> &'static [u8] {
         match self {
             Self::Messages | Self::ChatCompletions | Self::Responses => br#""usage""#,
             Self::GenerateContent => br#""usageMetadata""#,
         }
     }
 
-    /// Whether this event is the last of a whole stream.
-    pub fn ends(self, data: &str) -> bool {
+    fn ends(self, data: &str) -> bool {
         match self {
             Self::Messages => data.contains(r#""message_stop""#),
             Self::ChatCompletions => data == "[DONE]",

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{
     Complaint, Trouble,
+    tokens::{Count, account},
     write::{comma, raw, string},
 };
 use crate::prices::Counted;
@@ -77,6 +78,15 @@ fn encode_user(out: &mut Vec<u8>, parts: &[Part]) {
                 string(out, text);
                 raw(out, "}");
             }
+            Part::Image { media, base64 } => {
+                comma(out);
+                raw(out, r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:"#);
+                // Neither has anything in it that JSON would escape.
+                raw(out, media);
+                raw(out, ";base64,");
+                raw(out, base64);
+                raw(out, r#""}}]}"#);
+            }
             Part::ToolCall { .. } | Part::Opaque { .. } => {}
         }
     }
@@ -87,7 +97,7 @@ fn encode_assistant(out: &mut Vec<u8>, parts: &[Part]) {
         .iter()
         .filter_map(|part| match part {
             Part::Text { text } => Some(text.as_str()),
-            Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => None,
+            Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Image { .. } | Part::Opaque { .. } => None,
         })
         .collect();
     let calls = parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
@@ -132,40 +142,52 @@ pub(super) fn is_reasoning(json: &str) -> bool {
     json.starts_with(r#"{"reasoning"#)
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Usage {
-    #[serde(default)]
-    prompt_tokens: u64,
+    prompt_tokens: Count,
     /// Reasoning included.
-    #[serde(default)]
-    completion_tokens: u64,
+    completion_tokens: Count,
     prompt_tokens_details: Option<PromptDetails>,
+    completion_tokens_details: Option<CompletionDetails>,
 }
 
 #[derive(Default, Deserialize)]
+#[serde(default)]
 struct PromptDetails {
-    cached_tokens: Option<u64>,
-    cache_write_tokens: Option<u64>,
+    cached_tokens: Count,
+    cache_write_tokens: Count,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CompletionDetails {
+    reasoning_tokens: Count,
 }
 
 impl Usage {
     fn counted(self) -> Counted {
-        let details = self.prompt_tokens_details.unwrap_or_default();
-        let cache_read = details.cached_tokens.unwrap_or(0);
-        let cache_write = details.cache_write_tokens.unwrap_or(0);
-        let usage = domain::budget::Usage {
-            input: self.prompt_tokens.saturating_sub(cache_read).saturating_sub(cache_write),
+        let mut counted = Counted::default();
+        let mut read = |count: Count| count.read(&mut counted).unwrap_or(0);
+        let (input, output) = (self.prompt_tokens, self.completion_tokens);
+        let PromptDetails { cached_tokens, cache_write_tokens } = self.prompt_tokens_details.unwrap_or_default();
+        let CompletionDetails { reasoning_tokens } = self.completion_tokens_details.unwrap_or_default();
+        let (cache_read, cache_write) = (read(cached_tokens), read(cache_write_tokens));
+        counted.usage = domain::budget::Usage {
+            input: read(input).saturating_sub(cache_read).saturating_sub(cache_write),
             cache_read,
             cache_write,
-            output: self.completion_tokens,
+            output: read(output),
+            reasoning: read(reasoning_tokens),
         };
-        Counted { usage, kept_an_hour: 0 }
+        counted
     }
 }
 
 pub(super) fn count(json: &str, counted: &mut Counted) -> bool {
     #[derive(Deserialize)]
     struct Holder {
+        #[serde(default, deserialize_with = "account")]
         usage: Option<Usage>,
     }
     match serde_json::from_str::<Holder>(json) {
@@ -181,6 +203,7 @@ pub(super) fn count(json: &str, counted: &mut Counted) -> bool {
 struct Chunk {
     #[serde(default)]
     choices: Vec<Choice>,
+    #[serde(default, deserialize_with = "account")]
     usage: Option<Usage>,
     error: Option<serde::de::IgnoredAny>,
 }
@@ -353,7 +376,7 @@ mod tests {
             r#"{"choices":[],"usage":{"prompt_tokens":2006,"completion_tokens":300,"total_tokens":2306,"prompt_tokens_details":{"cached_tokens":1920,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":128}}}"#,
             "[DONE]",
         ]);
-        let usage = domain::budget::Usage { input: 86, cache_read: 1920, cache_write: 0, output: 300 };
+        let usage = domain::budget::Usage { input: 86, cache_read: 1920, cache_write: 0, output: 300, reasoning: 128 };
         assert_eq!((reply.stop, reply.usage), (Stop::ToolCalls, usage));
         let call = |id: &str, name: &str, arguments: &str| Part::ToolCall {
             id: id.to_owned(),

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::tokens::{Count, account};
 use crate::prices::Counted;
 
 /// The events that end a stream, each with the whole response.
@@ -12,27 +13,56 @@ const LAST: [&str; 3] = ["response.completed", "response.incomplete", "response.
 struct Holder {
     response: Option<Response>,
     id: Option<String>,
+    #[serde(default, deserialize_with = "account")]
     usage: Option<Usage>,
 }
 
 #[derive(Deserialize)]
 struct Response {
     id: Option<String>,
+    #[serde(default, deserialize_with = "account")]
     usage: Option<Usage>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Usage {
-    input_tokens: u64,
+    input_tokens: Count,
     /// Reasoning included.
-    output_tokens: u64,
+    output_tokens: Count,
     input_tokens_details: Option<InputDetails>,
+    output_tokens_details: Option<OutputDetails>,
 }
 
 #[derive(Default, Deserialize)]
+#[serde(default)]
 struct InputDetails {
-    cached_tokens: Option<u64>,
-    cache_write_tokens: Option<u64>,
+    cached_tokens: Count,
+    cache_write_tokens: Count,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OutputDetails {
+    reasoning_tokens: Count,
+}
+
+impl Usage {
+    fn counted(self) -> Counted {
+        let mut counted = Counted::default();
+        let mut read = |count: Count| count.read(&mut counted).unwrap_or(0);
+        let InputDetails { cached_tokens, cache_write_tokens } = self.input_tokens_details.unwrap_or_default();
+        let OutputDetails { reasoning_tokens } = self.output_tokens_details.unwrap_or_default();
+        let (cache_read, cache_write) = (read(cached_tokens), read(cache_write_tokens));
+        counted.usage = domain::budget::Usage {
+            input: read(self.input_tokens).saturating_sub(cache_read).saturating_sub(cache_write),
+            cache_read,
+            cache_write,
+            output: read(self.output_tokens),
+            reasoning: read(reasoning_tokens),
+        };
+        counted
+    }
 }
 
 fn response(json: &str) -> Option<Response> {
@@ -42,16 +72,7 @@ fn response(json: &str) -> Option<Response> {
 
 pub(super) fn count(json: &str, counted: &mut Counted) -> bool {
     let Some(usage) = response(json).and_then(|response| response.usage) else { return false };
-    let details = usage.input_tokens_details.unwrap_or_default();
-    let cache_read = details.cached_tokens.unwrap_or(0);
-    let cache_write = details.cache_write_tokens.unwrap_or(0);
-    let usage = domain::budget::Usage {
-        input: usage.input_tokens.saturating_sub(cache_read).saturating_sub(cache_write),
-        cache_read,
-        cache_write,
-        output: usage.output_tokens,
-    };
-    *counted = Counted { usage, kept_an_hour: 0 };
+    *counted = usage.counted();
     true
 }
 
@@ -78,7 +99,8 @@ mod tests {
 
     #[test]
     fn usage_and_name_are_read_from_a_document_and_from_the_last_event() {
-        let expected = domain::budget::Usage { input: 86, cache_read: 1920, cache_write: 0, output: 300 };
+        let expected =
+            domain::budget::Usage { input: 86, cache_read: 1920, cache_write: 0, output: 300, reasoning: 128 };
         for json in [
             format!(r#"{{"id":"resp_1","object":"response","usage":{USAGE},"metadata":{{"usage":"x"}}}}"#),
             format!(

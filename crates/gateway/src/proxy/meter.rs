@@ -9,7 +9,7 @@ use reqwest::{Response, header::CONTENT_TYPE};
 
 use super::Seat;
 use crate::{
-    dialect::{Protocol, gemini, responses},
+    dialect::{Protocol, Wire, gemini, responses},
     payment::Payment,
     prices::Counted,
     sse::Events,

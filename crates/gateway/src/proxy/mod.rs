@@ -23,7 +23,10 @@ use std::{
 use domain::{
     Fault,
     budget::Usage,
-    ports::model::{Access, Endpoint, Ledger},
+    ports::{
+        ledger::Ledger,
+        model::{Access, Endpoint, Protocol},
+    },
 };
 use tokio::{net::TcpListener, task::AbortHandle};
 
@@ -128,14 +131,14 @@ impl Proxy {
         Ok(Self { desk, address, accepting })
     }
 
-    /// Gives an attempt a token.
-    pub fn admit(&self, access: Access) -> Endpoint {
+    /// Gives an attempt a token. `model` and `protocols`: what its client is to ask for, and how.
+    pub fn admit(&self, access: Access, model: String, protocols: Vec<Protocol>) -> Endpoint {
         let token = format!("overnight-{}", uuid::Uuid::new_v4().simple());
         self.desk.seats().insert(token.clone(), Arc::new(Seat::new(access)));
         let entrance = Entrance { desk: Arc::clone(&self.desk), only: Some(token.clone()) };
         let door = Arc::new(Door::new(entrance));
         let guard = Guard { desk: Arc::clone(&self.desk), token: token.clone(), door: Arc::clone(&door) };
-        Endpoint { url: format!("http://{}", self.address), door, token, guard: Box::new(guard) }
+        Endpoint { url: format!("http://{}", self.address), door, token, model, protocols, guard: Box::new(guard) }
     }
 
     pub fn rewrites(&self) -> Rewrites {

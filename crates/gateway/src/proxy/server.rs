@@ -20,7 +20,7 @@ use super::{
     rewrite,
 };
 use crate::{
-    dialect::{self, Dialect, Protocol},
+    dialect::{self, Dialect, Protocol, Wire},
     payment::{Charge, Order, Payment},
     prices::Price,
     route::Route,

@@ -27,7 +27,7 @@ use super::{
     responses::{self, response_id},
     wire::Playing,
 };
-use crate::dialect::{Dialect, Protocol, gemini};
+use crate::dialect::{Dialect, Protocol, Wire, gemini};
 
 type Response = hyper::Response<UnsyncBoxBody<Bytes, io::Error>>;
 

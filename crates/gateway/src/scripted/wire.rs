@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Reply, ReplyStop, ReplyUsage};
-use crate::dialect::{Dialect, Protocol};
+use crate::dialect::{Dialect, Protocol, Wire};
 
 /// How much of a text comes in one event.
 const PIECE_CHARS: usize = 120;

@@ -43,7 +43,7 @@ async fn answers_pass_byte_for_byte_and_are_metered() {
         assert_eq!(through, (direct.headers()["content-type"].clone(), direct.bytes().await.unwrap()));
         let settled = stage.ledger.settlements().await;
         assert!(settled.len() == 1 && !settled[0].estimated, "{path} {settled:?}");
-        assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40 });
+        assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 0 });
         // 10 x $0.75 + 20 x $0.075 + 40 x $3.75 a million.
         assert_eq!(settled[0].cost, Some(MicroUsd(159)));
         let records = stage.records();
@@ -136,7 +136,7 @@ async fn counting_tokens_costs_nothing() {
 fn call_of(message: &Message) -> &str {
     let call = message.parts.iter().find_map(|part| match part {
         Part::ToolCall { id, .. } => Some(id.as_str()),
-        Part::Text { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => None,
+        Part::Text { .. } | Part::ToolResult { .. } | Part::Image { .. } | Part::Opaque { .. } => None,
     });
     call.unwrap()
 }
@@ -176,7 +176,7 @@ async fn a_conversation_goes_on_with_everything_given_back() {
     let kept: Vec<_> = stage.records().iter().map(|record| record.prefix_kept).collect();
     assert_eq!(kept, [None, Some(true), Some(true), Some(true)], "each request continues the last");
     let settled = stage.ledger.settlements().await;
-    assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40 });
+    assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 0 });
     assert!(settled.iter().all(|one| !one.estimated));
 }
 
@@ -257,5 +257,5 @@ async fn the_official_client_is_served() {
     assert_eq!(told, expected);
     let settled = stage.ledger.settlements().await;
     assert!(settled.len() == 2 && settled.iter().all(|one| !one.estimated), "{settled:?}");
-    assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40 });
+    assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 0 });
 }

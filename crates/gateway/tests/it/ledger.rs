@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use domain::{
     Fault,
-    budget::{Amount, MicroUsd, Spend, Usage},
+    budget::{Amount, MicroUsd, Spend},
     ids::TaskId,
     ports::{
         BoxFuture,
-        model::{Ledger, OverBudget, Reservation, Settlement},
+        ledger::{Ledger, OverBudget, Reservation, Settlement},
     },
 };
 use tokio::sync::watch;
@@ -63,7 +63,13 @@ impl Ledger for MemoryLedger {
         self.0.send_modify(|book| {
             let Amount { cost, tokens } = book.total();
             let (asked, budget) = (reservation.amount, reservation.budget);
-            let refuse = |what, spent: String, limit: String, asked: String| OverBudget { what, spent, limit, asked };
+            let refuse = |what, spent: String, limit: String, asked: String| OverBudget {
+                purse: None,
+                what,
+                spent,
+                limit,
+                asked,
+            };
             if let Some(limit) = budget.tokens.filter(|limit| tokens + asked.tokens > *limit) {
                 answer = Err(refuse("tokens", tokens.to_string(), limit.to_string(), asked.tokens.to_string()));
                 return;
@@ -92,7 +98,11 @@ impl Ledger for MemoryLedger {
         Box::pin(async { Ok(()) })
     }
 
+    fn spent_from(&self, _: String) -> BoxFuture<'_, Result<(Spend, Amount), Fault>> {
+        Box::pin(async { Ok((Spend::default(), Amount::default())) })
+    }
+
     fn spent(&self, _: TaskId) -> BoxFuture<'_, Result<(Spend, Amount), Fault>> {
-        Box::pin(async { Ok((Spend { usage: Usage::default(), ..Spend::default() }, Amount::default())) })
+        Box::pin(async { Ok((Spend::default(), Amount::default())) })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::{
     FaultClass,
     budget::{Budget, MicroUsd},
-    ports::model::{Credentials, Gateways, ResolvedModel},
+    ports::model::{Credentials, Gateways, ModelAsk, ResolvedModel},
 };
 use gateway::{Gateway, Options};
 
@@ -19,7 +19,7 @@ const LOCAL: (&str, &str) = ("OPENAI_BASE_URL", "http://127.0.0.1:1/v1");
 fn resolve(name: Option<&str>, set: &[(&str, &str)], budget: Budget) -> Result<ResolvedModel, domain::Fault> {
     let gateway = Gateway::new(Options::new(Arc::new(MemoryLedger::default()), Arc::new(SystemClock)));
     let credentials = Credentials(set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
-    gateway.resolve(name, &credentials, &budget)
+    gateway.resolve(ModelAsk { name, credentials: &credentials, budget: &budget, protocols: &[] })
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_name_or_a_key_leads_to_a_model() {
         (Some("anthropic/local"), &[ANTHROPIC], "anthropic/local", false),
     ] {
         let resolved = resolve(name, set, Budget::default()).unwrap();
-        assert_eq!(resolved, ResolvedModel { name: full.to_owned(), priced });
+        assert_eq!((resolved.name.as_str(), resolved.priced), (full, priced));
     }
 }
 

@@ -72,7 +72,10 @@ async fn what_the_provider_says_passes_byte_for_byte_and_is_metered() {
             let settled = stage.ledger.settlements().await;
             assert_eq!(settled.len(), 1);
             assert!(!settled[0].estimated, "{dialect:?} {stream}");
-            assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 30, output: 40 });
+            assert_eq!(
+                settled[0].usage,
+                Usage { input: 10, cache_read: 20, cache_write: 30, output: 40, reasoning: 0 }
+            );
             let records = stage.records();
             assert_eq!(records[0].key.as_deref(), Some(real_key(dialect)), "the agent's token never leaves");
             assert_eq!(records[0].bytes, records[1].bytes);

@@ -24,7 +24,7 @@ async fn a_reply_comes_whole_in_either_dialect() {
         .await;
         let reply = ask_once(stage.model(dialect).as_ref()).await.unwrap();
         assert_eq!(reply.stop, Stop::ToolCalls);
-        assert_eq!(reply.usage, Usage { input: 10, cache_read: 20, cache_write: 30, output: 40 });
+        assert_eq!(reply.usage, Usage { input: 10, cache_read: 20, cache_write: 30, output: 40, reasoning: 0 });
         assert_eq!(text_of(&reply), long);
         let [Part::Opaque { json }, Part::Text { .. }, first, second] = reply.message.parts.as_slice() else {
             panic!("{dialect:?}: {:?}", reply.message.parts);
@@ -67,7 +67,7 @@ async fn a_conversation_goes_on_with_everything_given_back() {
             let reply = ask(model.as_ref(), &messages).await.unwrap();
             let id = reply.message.parts.iter().find_map(|part| match part {
                 Part::ToolCall { id, .. } => Some(id.clone()),
-                Part::Text { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => None,
+                Part::Text { .. } | Part::ToolResult { .. } | Part::Image { .. } | Part::Opaque { .. } => None,
             });
             messages.push(reply.message);
             let is_error = result.starts_with("no");

@@ -43,7 +43,7 @@ async fn responses_pass_byte_for_byte_and_are_metered() {
         assert_eq!(through, (direct.headers()["content-type"].clone(), direct.bytes().await.unwrap()));
         let settled = stage.ledger.settlements().await;
         assert!(settled.len() == 1 && !settled[0].estimated, "{stream} {settled:?}");
-        assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 30, output: 40 });
+        assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 30, output: 40, reasoning: 0 });
         let records = stage.records();
         assert_eq!(records[0].key.as_deref(), Some("real-openai-key"), "the agent's token never leaves");
         assert_eq!(records[0].bytes, records[1].bytes);
@@ -185,5 +185,5 @@ async fn the_official_client_is_served() {
     let settled = stage.ledger.settlements().await;
     assert_eq!(settled.len(), 3);
     assert!(settled.iter().all(|one| !one.estimated));
-    assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40 });
+    assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 0 });
 }

@@ -4,14 +4,15 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use domain::{
     budget::Budget,
-    ids::{AttemptKey, AttemptNo, TaskId},
+    ids::{AttemptKey, AttemptNo, TaskId, TurnNo},
     ports::{
         Clock,
         model::{
-            Access, Credentials, Endpoint, Gateways, Message, Model, ModelFault, ModelReply, ModelRequest, Part, Role,
-            ToolSpec,
+            Access, CallNews, CallWatch, Credentials, Endpoint, Gateways, Message, Model, ModelFault, ModelReply,
+            ModelRequest, Part, Role, ToolSpec,
         },
     },
+    redact::Redactor,
 };
 use gateway::{
     Deadlines, Dialect, Gateway, Options, Retry,
@@ -23,6 +24,13 @@ use tokio::{net::TcpListener, task::AbortHandle};
 use crate::ledger::MemoryLedger;
 
 pub const DIALECTS: [Dialect; 2] = [Dialect::Anthropic, Dialect::OpenAi];
+
+/// Is told, and does nothing.
+pub struct Nobody;
+
+impl CallWatch for Nobody {
+    fn tell(&self, _: CallNews) {}
+}
 
 pub struct SystemClock;
 
@@ -127,7 +135,16 @@ pub fn access(address: SocketAddr, dialect: Dialect, budget: Budget) -> Access {
         Dialect::OpenAi => "gpt-6.1-sol",
     };
     let key = AttemptKey { task: TaskId(1), attempt: AttemptNo(1) };
-    Access { key, model: model.to_owned(), credentials, budget }
+    Access {
+        key,
+        turn: TurnNo(1),
+        model: model.to_owned(),
+        credentials,
+        budget,
+        purses: Vec::new(),
+        redactor: Arc::new(Redactor::default()),
+        watch: Arc::new(Nobody),
+    }
 }
 
 pub fn real_key(dialect: Dialect) -> &'static str {
@@ -159,7 +176,7 @@ pub async fn ask_once(model: &dyn Model) -> Result<ModelReply, ModelFault> {
 pub fn text_of(reply: &ModelReply) -> String {
     let texts = reply.message.parts.iter().filter_map(|part| match part {
         Part::Text { text } => Some(text.as_str()),
-        Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => None,
+        Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Image { .. } | Part::Opaque { .. } => None,
     });
     texts.collect()
 }
