@@ -55,7 +55,9 @@ pub(crate) async fn turns(store: &dyn Store, task: TaskId, attempt: AttemptNo) -
                 }
                 (Some(task), _) => step(task, &envelope),
                 (None, _) => {
-                    return Err(Fault::environment(format!("the journal of {task} does not begin with its submission")));
+                    return Err(Fault::environment(format!(
+                        "the journal of {task} does not begin with its submission"
+                    )));
                 }
             };
             if let Some(state) = &state {

@@ -218,8 +218,7 @@ impl Stage<'_> {
         let (task, site) = (self.task, &self.handle.core.site);
         let begins = past.turn == TurnNo(1) || past.fresh;
         let said = site.guidance.of(&site.ports.workspaces, &task.origin).await?;
-        let mut surroundings =
-            if begins { told(site, &task.origin, task.confinement).await? } else { Vec::new() };
+        let mut surroundings = if begins { told(site, &task.origin, task.confinement).await? } else { Vec::new() };
         surroundings.extend(notes);
         Ok(TurnRequest {
             key: AttemptKey { task: task.id, attempt },

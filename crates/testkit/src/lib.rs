@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use domain::ports::BoxFuture;
 
-pub use agents::{Say, ScriptedAgents, TurnScript};
+pub use agents::{Asked, Say, ScriptedAgents, TurnScript};
 pub use clock::ManualClock;
 pub use egress::ShutEgress;
 pub use environments::PlainEnvironments;

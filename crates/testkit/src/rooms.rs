@@ -11,12 +11,17 @@ use std::{
 use bytes::Bytes;
 use domain::{
     Fault,
+    budget::Purse,
     check::{CheckSpec, Judgement, Verdict},
-    ids::CommitId,
+    ids::{AttemptKey, CommitId},
     ports::{
         BoxFuture,
         checks::{Checks, JudgeRequest},
-        model::{Access, Credentials, Endpoint, Gateways, Model, ResolvedModel},
+        model::{
+            Access, Comparing, Credentials, Endpoint, Gateways, Model, ModelAsk, ModelInfo, Replayed, ResolvedModel,
+            TriedModel,
+        },
+        record::Exchange,
         sandbox::{
             Conversation, Entry, Exec, Files, Probe, Process, Sandbox, SandboxSpec, Sandboxes, Terminal, WindowSize,
         },
@@ -121,8 +126,9 @@ impl Checks for ScriptedChecks {
 pub struct Unmetered;
 
 impl Gateways for Unmetered {
-    fn resolve(&self, name: Option<&str>, _: &Credentials, _: &domain::budget::Budget) -> Result<ResolvedModel, Fault> {
-        Ok(ResolvedModel { name: name.unwrap_or("none").to_owned(), priced: false })
+    fn resolve(&self, ask: ModelAsk<'_>) -> Result<ResolvedModel, Fault> {
+        let name = ask.name.unwrap_or("none").to_owned();
+        Ok(ResolvedModel { name, priced: false, protocols: ask.protocols.to_vec() })
     }
 
     fn model(&self, _: Access) -> Result<Arc<dyn Model>, Fault> {
@@ -130,6 +136,18 @@ impl Gateways for Unmetered {
     }
 
     fn endpoint(&self, _: Access) -> BoxFuture<'_, Result<Endpoint, Fault>> {
+        ready(Err(Fault::bug("no model is needed here")))
+    }
+
+    fn models(&self, _: Credentials) -> BoxFuture<'_, Vec<ModelInfo>> {
+        ready(Vec::new())
+    }
+
+    fn try_out(&self, name: String, _: Credentials, _: Vec<Purse>) -> BoxFuture<'_, Result<TriedModel, Fault>> {
+        ready(Err(Fault::input(format!("the model `{name}` is not known"))))
+    }
+
+    fn replay(&self, _: AttemptKey, _: Vec<Exchange>, _: Comparing) -> BoxFuture<'_, Result<Replayed, Fault>> {
         ready(Err(Fault::bug("no model is needed here")))
     }
 }

@@ -19,7 +19,9 @@ use domain::{
     ports::{
         BoxFuture,
         agent::{Entry, Transcript},
-        model::{Credentials, Ledger, OverBudget, Reservation, Settlement},
+        ledger::{Ledger, OverBudget, Reservation, Settlement},
+        model::Credentials,
+        record::{Exchange, Records},
         store::{
             Blobs, Commit, CommitFault, Committed, OutboxRow, Recorded, Secrets, Store, SummaryQuery, TranscriptRow,
             Transcripts,
@@ -42,6 +44,7 @@ struct State {
     entries: Vec<TranscriptRow>,
     blobs: HashMap<BlobId, Bytes>,
     secrets: HashMap<String, Credentials>,
+    exchanges: Vec<(AttemptKey, Exchange)>,
     refuse: Option<Fault>,
 }
 
@@ -243,5 +246,31 @@ impl Ledger for MemoryStore {
 
     fn spent(&self, _: TaskId) -> BoxFuture<'_, Result<(Spend, Amount), Fault>> {
         ready(Ok((Spend::default(), Amount::default())))
+    }
+
+    fn spent_from(&self, _: String) -> BoxFuture<'_, Result<(Spend, Amount), Fault>> {
+        ready(Ok((Spend::default(), Amount::default())))
+    }
+}
+
+impl Records for MemoryStore {
+    fn append(&self, key: AttemptKey, exchange: Exchange) -> BoxFuture<'_, Result<(), Fault>> {
+        self.state().exchanges.push((key, exchange));
+        ready(Ok(()))
+    }
+
+    fn exchanges(&self, key: AttemptKey) -> BoxFuture<'_, Result<Vec<Exchange>, Fault>> {
+        let state = self.state();
+        let of_key = state.exchanges.iter().filter(|(of, _)| *of == key).map(|(_, exchange)| exchange.clone());
+        let exchanges: Vec<_> = of_key.collect();
+        if exchanges.is_empty() {
+            return ready(Err(Fault::not_found(format!("there is no record of {key}"))));
+        }
+        ready(Ok(exchanges))
+    }
+
+    fn expire(&self, before: Timestamp) -> BoxFuture<'_, Result<u64, Fault>> {
+        self.state().exchanges.retain(|(_, exchange)| exchange.at >= before);
+        ready(Ok(0))
     }
 }

@@ -97,8 +97,10 @@ impl Turn<'_> {
         let prepared = self.place().await?;
         let (name, model) = choice(task, self.choice);
         let agent = ports.agents.find(&name)?;
-        let has_client = agent.needs().is_ok_and(|needs| matches!(needs.model, ModelNeed::Client | ModelNeed::Offered));
-        let vigil = Vigil::new(job.site.terms.stalls, has_client.then_some(max_rounds));
+        let need = agent.needs().map_or(ModelNeed::None, |needs| needs.model);
+        let has_client = matches!(need, ModelNeed::Client | ModelNeed::Offered);
+        let is_program = matches!(need, ModelNeed::None | ModelNeed::Offered);
+        let vigil = Vigil::new(job.site.terms.stalls, has_client.then_some(max_rounds), is_program);
         let caller = Caller { site: job.site, task, key: self.key(), turn: self.no };
         let way = match caller.way(&*agent, model.as_deref(), Arc::clone(&vigil) as _).await? {
             Ok(way) => way,
@@ -297,7 +299,7 @@ impl Turn<'_> {
         let task = &self.job.task;
         let Some(name) = &task.brief.critic else { return Ok(plan) };
         let caller = Caller { site: self.job.site, task, key: self.key(), turn: self.no };
-        let vigil = Vigil::new(self.job.site.terms.stalls, None);
+        let vigil = Vigil::new(self.job.site.terms.stalls, None, false);
         let critic = self.job.site.ports.gateways.model(caller.access(name.clone(), vigil).await?)?;
         Ok(critic::criticise(&*critic, name, &task.brief.goal, &plan).await)
     }

@@ -83,10 +83,11 @@ struct Seen {
 }
 
 impl Vigil {
-    pub fn new(stalls: Stalls, max_calls: Option<u32>) -> Arc<Self> {
+    /// `is_program`: it is one long tool call, which says nothing of how it goes.
+    pub fn new(stalls: Stalls, max_calls: Option<u32>, is_program: bool) -> Arc<Self> {
         let seen = Seen {
             last: Instant::now(),
-            tools: HashSet::new(),
+            tools: is_program.then(String::new).into_iter().collect(),
             asking: false,
             head: None,
             pending: None,
@@ -321,7 +322,7 @@ mod tests {
     use super::*;
 
     fn vigil(max_calls: Option<u32>) -> Arc<Vigil> {
-        Vigil::new(Stalls { quiet: Duration::from_mins(10), repeats: 3 }, max_calls)
+        Vigil::new(Stalls { quiet: Duration::from_mins(10), repeats: 3 }, max_calls, false)
     }
 
     fn call(vigil: &Vigil, id: &str, result: Option<&str>) {
@@ -358,7 +359,7 @@ mod tests {
         call(&vigil, "1", None);
         assert!(matches!(vigil.alarm().await, Alarm::Notice(_)));
         assert_eq!(start.elapsed().as_secs(), 4800);
-        vigil.snapshotted(&CommitId("a".repeat(40)));
+        vigil.snapshotted(&domain::alphabet::commit(1));
         let then = Instant::now();
         assert!(matches!(vigil.alarm().await, Alarm::Notice(_)));
         assert_eq!(then.elapsed().as_secs(), 3600);

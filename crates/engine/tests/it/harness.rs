@@ -15,7 +15,7 @@ use domain::{
     task::{Outcome, Status, Task},
 };
 use engine::{
-    Handle, Ports, Said, Submit,
+    Handle, Ports, Said, Stalls, Submit, Terms,
     embedded::{Engine, Options},
 };
 use testkit::{
@@ -51,7 +51,7 @@ impl Rig {
             agents: ScriptedAgents::play(turns),
             checks: ScriptedChecks::default(),
             environments: Arc::new(PlainEnvironments::new(Arc::new(PlainSandboxes))),
-            options: Options::default(),
+            options: Options { terms: patient(), ..Options::default() },
         }
     }
 
@@ -63,7 +63,8 @@ impl Rig {
             blobs: store.clone(),
             secrets: store.clone(),
             transcripts: store.clone(),
-            ledger: store,
+            ledger: store.clone(),
+            records: store,
             workspaces: Arc::new(self.workspaces.clone()),
             sandboxes: Arc::new(PlainSandboxes),
             agents: Arc::new(self.agents.clone()),
@@ -83,17 +84,7 @@ impl Running {
     }
 
     pub async fn submit_as(&self, dedup: &str, brief: Brief) -> TaskId {
-        let repository = ResolveRequest { directory: PathBuf::from("/r"), base: None, into: None, wip: Wip::Leave };
-        let submit = Submit {
-            dedup: dedup.to_owned(),
-            actor: person(),
-            via: Via::CommandLine,
-            brief,
-            repository: Some(repository),
-            credentials: Credentials::default(),
-            confinement: Confinement::Confined,
-        };
-        self.handle.submit(submit).await.unwrap()
+        self.handle.submit(submit(dedup, brief)).await.unwrap()
     }
 
     pub async fn say(&self, task: TaskId, event: Event) -> Receipt {
@@ -146,6 +137,24 @@ impl Running {
         let review = self.until_review(id).await;
         self.say(id, Event::Approved { head: review.head.unwrap(), accept: Vec::new() }).await
     }
+}
+
+pub fn submit(dedup: &str, brief: Brief) -> Submit {
+    let repository = ResolveRequest { directory: PathBuf::from("/r"), base: None, into: None, wip: Wip::Leave };
+    Submit {
+        dedup: dedup.to_owned(),
+        actor: person(),
+        via: Via::CommandLine,
+        brief,
+        repository: Some(repository),
+        credentials: Credentials::default(),
+        confinement: Confinement::Confined,
+    }
+}
+
+/// Terms under which no turn of a test's virtual hours counts as stalled.
+fn patient() -> Terms {
+    Terms { stalls: Stalls { quiet: Duration::from_hours(10_000), ..Stalls::default() }, ..Terms::default() }
 }
 
 pub fn person() -> Actor {

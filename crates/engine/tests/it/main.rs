@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail here")]
 
 mod environments;
+mod going_back;
 mod harness;
 mod landing;
 mod people;
 mod recovery;
+mod stalls;
 mod time;
 mod turns;

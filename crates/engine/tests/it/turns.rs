@@ -82,7 +82,7 @@ async fn the_number_of_turns_at_once_is_bounded() {
 
 #[tokio::test]
 async fn a_question_waits_for_its_answer() {
-    let asked = TurnConclusion::Asked { question: "which?".to_owned(), choices: Vec::new() };
+    let asked = TurnConclusion::Asked { question: "which?".to_owned(), choices: Vec::new(), default: None };
     let rig = Rig::new(vec![TurnScript::ends(asked), TurnScript::finishes()]);
     let running = rig.start().await;
     let id = running.submit(brief()).await;
