@@ -210,87 +210,65 @@ pub enum AskedFor<'a> {
     PlanApproval { plan: &'a str },
 }
 
+/// What has to come for an attempt to go on.
+enum Awaited<'a> {
+    Performer(CommandId),
+    Time,
+    Reply(Asked<'a>),
+    /// With what went wrong, if anything did.
+    Decision(Option<&'a str>),
+    Nothing(&'a Conclusion),
+}
+
 impl AttemptStatus {
+    fn awaited(&self) -> Awaited<'_> {
+        match self {
+            Self::Preparing { command, .. }
+            | Self::Turning { command, .. }
+            | Self::Snapshotting { command, .. }
+            | Self::Checking { command, .. } => Awaited::Performer(*command),
+            Self::Resting { .. } => Awaited::Time,
+            Self::AwaitingAnswer { request, question, choices, since, reminders, .. } => {
+                let what = AskedFor::Answer { question, choices };
+                Awaited::Reply(Asked { request: *request, what, since: *since, reminders: *reminders })
+            }
+            Self::AwaitingPlan { request, plan, since, reminders } => {
+                let what = AskedFor::PlanApproval { plan };
+                Awaited::Reply(Asked { request: *request, what, since: *since, reminders: *reminders })
+            }
+            Self::Ready => Awaited::Decision(None),
+            Self::HandedBack { why } => Awaited::Decision(Some(why)),
+            Self::Concluded { conclusion } => Awaited::Nothing(conclusion),
+        }
+    }
+
     /// Whether nothing more happens by itself.
     pub fn is_settled(&self) -> bool {
-        match self {
-            Self::Ready | Self::HandedBack { .. } | Self::Concluded { .. } => true,
-            Self::Preparing { .. }
-            | Self::Turning { .. }
-            | Self::Snapshotting { .. }
-            | Self::Checking { .. }
-            | Self::AwaitingAnswer { .. }
-            | Self::AwaitingPlan { .. }
-            | Self::Resting { .. } => false,
-        }
+        matches!(self.awaited(), Awaited::Decision(_) | Awaited::Nothing(_))
     }
 
     /// Whether there is something for a person to decide about: a candidate, or an attempt that needs help.
     pub fn is_decidable(&self) -> bool {
-        match self {
-            Self::Ready | Self::HandedBack { .. } => true,
-            Self::Preparing { .. }
-            | Self::Turning { .. }
-            | Self::Snapshotting { .. }
-            | Self::Checking { .. }
-            | Self::AwaitingAnswer { .. }
-            | Self::AwaitingPlan { .. }
-            | Self::Resting { .. }
-            | Self::Concluded { .. } => false,
-        }
+        matches!(self.awaited(), Awaited::Decision(_))
     }
 
     /// Why a person is needed; `None` when nothing is wrong.
     pub fn problem(&self) -> Option<&str> {
-        match self {
-            Self::HandedBack { why } => Some(why),
-            Self::Preparing { .. }
-            | Self::Turning { .. }
-            | Self::Snapshotting { .. }
-            | Self::Checking { .. }
-            | Self::AwaitingAnswer { .. }
-            | Self::AwaitingPlan { .. }
-            | Self::Resting { .. }
-            | Self::Ready
-            | Self::Concluded { .. } => None,
-        }
+        if let Awaited::Decision(problem) = self.awaited() { problem } else { None }
     }
 
     pub fn conclusion(&self) -> Option<&Conclusion> {
-        match self {
-            Self::Concluded { conclusion } => Some(conclusion),
-            Self::Preparing { .. }
-            | Self::Turning { .. }
-            | Self::Snapshotting { .. }
-            | Self::Checking { .. }
-            | Self::AwaitingAnswer { .. }
-            | Self::AwaitingPlan { .. }
-            | Self::Resting { .. }
-            | Self::Ready
-            | Self::HandedBack { .. } => None,
-        }
+        if let Awaited::Nothing(conclusion) = self.awaited() { Some(conclusion) } else { None }
     }
 
     /// What a person is asked within the attempt.
     pub fn asked(&self) -> Option<Asked<'_>> {
-        match self {
-            Self::AwaitingAnswer { request, question, choices, since, reminders, .. } => {
-                let what = AskedFor::Answer { question, choices };
-                Some(Asked { request: *request, what, since: *since, reminders: *reminders })
-            }
-            Self::AwaitingPlan { request, plan, since, reminders } => {
-                let what = AskedFor::PlanApproval { plan };
-                Some(Asked { request: *request, what, since: *since, reminders: *reminders })
-            }
-            Self::Preparing { .. }
-            | Self::Turning { .. }
-            | Self::Snapshotting { .. }
-            | Self::Checking { .. }
-            | Self::Resting { .. }
-            | Self::Ready
-            | Self::HandedBack { .. }
-            | Self::Concluded { .. } => None,
-        }
+        if let Awaited::Reply(asked) = self.awaited() { Some(asked) } else { None }
+    }
+
+    /// The command this state waits for.
+    pub fn command(&self) -> Option<CommandId> {
+        if let Awaited::Performer(command) = self.awaited() { Some(command) } else { None }
     }
 
     /// Counts a reminder of this request. `None`: it is not open here.
@@ -315,36 +293,10 @@ impl AttemptStatus {
         }
     }
 
-    /// The command this state waits for.
-    pub fn command(&self) -> Option<CommandId> {
-        match self {
-            Self::Preparing { command, .. }
-            | Self::Turning { command, .. }
-            | Self::Snapshotting { command, .. }
-            | Self::Checking { command, .. } => Some(*command),
-            Self::AwaitingAnswer { .. }
-            | Self::AwaitingPlan { .. }
-            | Self::Resting { .. }
-            | Self::Ready
-            | Self::HandedBack { .. }
-            | Self::Concluded { .. } => None,
-        }
-    }
-
     /// Of a turn that runs as this command: since when, and whether it is to stop.
     pub(crate) fn turning(&self, id: CommandId) -> Option<(Timestamp, &Stopping)> {
-        match self {
-            Self::Turning { command, since, stopping, .. } => (*command == id).then_some((*since, stopping)),
-            Self::Preparing { .. }
-            | Self::Snapshotting { .. }
-            | Self::Checking { .. }
-            | Self::AwaitingAnswer { .. }
-            | Self::AwaitingPlan { .. }
-            | Self::Resting { .. }
-            | Self::Ready
-            | Self::HandedBack { .. }
-            | Self::Concluded { .. } => None,
-        }
+        let Self::Turning { command, since, stopping, .. } = self else { return None };
+        (*command == id).then_some((*since, stopping))
     }
 
     pub fn word(&self) -> &'static str {
