@@ -10,7 +10,6 @@ use std::{
     fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,6 +18,12 @@ use rustix::{
     fs::{FlockOperation, Mode, OFlags, flock},
     process::Pid,
 };
+
+mod memory;
+mod places;
+
+pub use memory::{Memory, default_memory, of_container};
+use places::{Place, Version};
 
 /// What bounds a sandbox, as a set; told to the daemon.
 pub const MEMORY: u32 = 1;
@@ -51,22 +56,6 @@ pub struct Bounds {
     pub processor: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    One,
-    Two,
-}
-
-/// Where this process is in one hierarchy, and which controllers it might use there.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    version: Version,
-    controllers: u32,
-    directory: PathBuf,
-    /// Where the hierarchy is mounted: `directory` or above it.
-    top: PathBuf,
-}
-
 /// This zygote's directory in one hierarchy.
 #[derive(Debug)]
 struct Hierarchy {
@@ -90,42 +79,6 @@ pub struct Groups {
     next: Vec<Part>,
 }
 
-/// What a sandbox's group tells of its memory: whether some of its processes were killed for it since this was made.
-#[derive(Debug)]
-pub struct Memory {
-    group: Arc<OwnedFd>,
-    killed: u64,
-}
-
-impl Memory {
-    /// From the directory of the group. `None` where the kernel does not count.
-    pub fn watch(group: &Arc<OwnedFd>) -> Option<Self> {
-        Some(Self { group: group.clone(), killed: killed(group)? })
-    }
-
-    /// One line to tell so.
-    pub fn exhausted(&self) -> Option<String> {
-        killed(&self.group).filter(|now| *now > self.killed)?;
-        let limit = ["memory.max", "memory.limit_in_bytes"].into_iter().find_map(|file| content(&self.group, file));
-        let limit: u64 = limit?.trim().parse().ok()?;
-        let gibibytes = limit as f64 / f64::from(1 << 30);
-        Some(format!(
-            "\n[a process was killed: all that runs in the sandbox may use {gibibytes:.1} GiB of memory together]\n"
-        ))
-    }
-}
-
-/// How many processes of the group the kernel has killed for its memory.
-fn killed(group: &OwnedFd) -> Option<u64> {
-    let counts = ["memory.events", "memory.oom_control"].into_iter().find_map(|file| content(group, file))?;
-    counts.lines().find_map(|line| line.strip_prefix("oom_kill "))?.parse().ok()
-}
-
-fn content(group: &OwnedFd, file: &str) -> Option<String> {
-    let file = rustix::fs::openat(group, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    io::read_to_string(fs::File::from(file)).ok()
-}
-
 /// A group in one hierarchy.
 #[derive(Debug)]
 struct Part {
@@ -137,8 +90,8 @@ struct Part {
 impl Groups {
     /// Finds out by doing what can be bounded here.
     pub fn find() -> Self {
-        let places = own_places();
-        let memory = usual_memory(&places);
+        let places = places::own();
+        let memory = memory::usual(&places);
         let hierarchies = places.into_iter().filter_map(|place| Hierarchy::make(&place)).collect();
         let mut groups = Self { hierarchies, memory, made: 0, next: Vec::new() };
         groups.advance();
@@ -194,32 +147,6 @@ impl Groups {
             thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-fn own_places() -> Vec<Place> {
-    places(&table("/proc/self/cgroup"), &table("/proc/self/mountinfo"))
-}
-
-fn table(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
-}
-
-/// What a sandbox may use that was given no bound: three quarters of what this process may.
-fn usual_memory(places: &[Place]) -> u64 {
-    let memory = places.iter().filter(|place| place.controllers & MEMORY != 0).filter_map(memory_above).min();
-    memory.unwrap_or(u64::MAX).min(machine_memory(&table("/proc/meminfo"))) / 4 * 3
-}
-
-/// The same, for containers: their engine makes the group.
-pub fn default_memory() -> u64 {
-    usual_memory(&own_places())
-}
-
-/// As a container shows it: the directory of the group that bounds its memory.
-pub fn of_container() -> Option<OwnedFd> {
-    let groups = [("/sys/fs/cgroup", "memory.events"), ("/sys/fs/cgroup/memory", "memory.oom_control")];
-    let (group, _) = groups.into_iter().find(|(group, file)| Path::new(group).join(file).exists())?;
-    rustix::fs::open(group, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
 impl Hierarchy {
@@ -397,109 +324,9 @@ fn remove(group: &Path) -> bool {
     gone(fs::remove_dir(group))
 }
 
-/// The bound that this process is under itself, in bytes.
-fn memory_above(place: &Place) -> Option<u64> {
-    let file = if place.version == Version::One { "memory.limit_in_bytes" } else { "memory.max" };
-    let groups = place.directory.ancestors().take_while(|group| group.starts_with(&place.top));
-    groups.filter_map(|group| fs::read_to_string(group.join(file)).ok()?.trim().parse().ok()).min()
-}
-
-/// `MemTotal` of `/proc/meminfo`, in bytes.
-fn machine_memory(table: &str) -> u64 {
-    let line = table.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kibibytes: Option<u64> = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse().ok());
-    kibibytes.map_or(u64::MAX, |kibibytes| kibibytes * 1024)
-}
-
-/// Where the groups of this process are in the file system, from the kernel's two tables (cgroups(7), proc(5)).
-fn places(groups: &str, mounts: &str) -> Vec<Place> {
-    let mut places: Vec<Place> = Vec::new();
-    let mut found = 0;
-    // Version 1 first: a controller is in one hierarchy only, and version 2 tells itself what it has.
-    for line in groups.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(names), Some(path)) = (fields.next(), fields.next()) else { continue };
-        let has = |name: &str| names.split(',').any(|one| one == name);
-        let controllers = CONTROLLERS.iter().filter(|(name, _)| has(name)).fold(0, |all, (_, bit)| all | bit);
-        if controllers == 0 {
-            continue;
-        }
-        found |= controllers;
-        let mounted = |kind: &str, options: &str| {
-            kind == "cgroup" && names.split(',').all(|name| options.split(',').any(|one| one == name))
-        };
-        places.extend(place(Version::One, controllers, path, mounts, mounted));
-    }
-    if let Some(path) = groups.lines().find_map(|line| line.strip_prefix("0::")) {
-        let rest = (MEMORY | PROCESSES | PROCESSOR) & !found;
-        let unified = place(Version::Two, rest, path, mounts, |kind, _| kind == "cgroup2");
-        places.extend(unified.filter(|_| rest != 0));
-    }
-    places
-}
-
-fn place(
-    version: Version,
-    controllers: u32,
-    path: &str,
-    mounts: &str,
-    mounted: impl Fn(&str, &str) -> bool,
-) -> Option<Place> {
-    mounts.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        let mut right = right.split(' ');
-        let kind = right.next()?;
-        if !mounted(kind, right.nth(1).unwrap_or_default()) {
-            return None;
-        }
-        let mut left = left.split(' ').skip(3);
-        let (root, top) = (left.next()?, PathBuf::from(left.next()?));
-        // In a container the mount may show only the container's own part of the hierarchy.
-        let below = Path::new(path).strip_prefix(root).ok()?;
-        let directory = if below == Path::new("") { top.clone() } else { top.join(below) };
-        Some(Place { version, controllers, directory, top })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(version: Version, controllers: u32, directory: &str, top: &str) -> Place {
-        Place { version, controllers, directory: directory.into(), top: top.into() }
-    }
-
-    #[test]
-    fn groups_are_found_in_the_unified_hierarchy() {
-        let groups = "0::/user.slice/user-1000.slice/user@1000.service/run-7.scope\n";
-        let mounts = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-        let directory = "/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/run-7.scope";
-        let all = MEMORY | PROCESSES | PROCESSOR;
-        assert_eq!(places(groups, mounts), [at(Version::Two, all, directory, "/sys/fs/cgroup")]);
-    }
-
-    #[test]
-    fn groups_are_found_in_separate_and_shared_hierarchies() {
-        let groups = "9:name=systemd:/\n8:pids:/a\n4:memory:/docker/7/b\n1:cpu,cpuacct:/\n0::/\n";
-        let mounts = "\
-            32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
-            31 31 0:29 / /sys/fs/cgroup/systemd rw - cgroup systemd rw,xattr,name=systemd\n\
-            35 31 0:32 /docker/7 /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
-            39 31 0:36 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
-            41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let expected = [
-            at(Version::One, PROCESSES, "/sys/fs/cgroup/pids/a", "/sys/fs/cgroup/pids"),
-            at(Version::One, MEMORY, "/sys/fs/cgroup/memory/b", "/sys/fs/cgroup/memory"),
-            at(Version::One, PROCESSOR, "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct"),
-        ];
-        assert_eq!(places(groups, mounts), expected);
-    }
-
-    #[test]
-    fn a_machine_without_groups_has_no_places() {
-        assert_eq!(places("", ""), []);
-        assert_eq!(places("4:memory:/x\n0::/\n", "1 1 0:1 / / rw - ext4 /dev/vda rw\n"), []);
-    }
 
     #[test]
     fn only_its_own_directories_are_swept() {
@@ -508,12 +335,5 @@ mod tests {
         {
             assert!(!is_ours(name), "{name}");
         }
-    }
-
-    #[test]
-    fn the_machines_memory_is_read() {
-        assert_eq!(machine_memory("MemFree: 1 kB\nMemTotal:       24684444 kB\n"), 24_684_444 * 1024);
-        assert_eq!(machine_memory("MemTotal: 5 kB\n"), 5120);
-        assert_eq!(machine_memory(""), u64::MAX);
     }
 }
