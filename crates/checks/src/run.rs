@@ -164,6 +164,8 @@ impl Runner {
                 .filter(|(name, _)| job.env.iter().all(|(given, _)| given != name))
                 .chain(job.env.clone())
                 .collect(),
+            programs: Vec::new(),
+            allow: Vec::new(),
             bridges: Vec::new(),
             refused: refused.receiver(),
             output_bytes: self.options.output_bytes,

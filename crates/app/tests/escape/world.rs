@@ -241,6 +241,8 @@ impl World {
             place: place.clone(),
             purpose,
             confinement,
+            programs: Vec::new(),
+            allow: Vec::new(),
             env: Vec::new(),
             bridges: Vec::new(),
             refused: Arc::new(move |refusal| receiver.lock().unwrap().push(refusal)),
