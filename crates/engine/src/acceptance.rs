@@ -139,7 +139,9 @@ impl Handle {
         if brief.fallbacks.is_empty() {
             brief.fallbacks.clone_from(&profile.fallbacks);
         }
-        if let Some(deliverable) = profile.deliverable
+        // What may change nothing delivers a text.
+        let deliverable = profile.deliverable.or(profile.read_only.then_some(Deliverable::Report));
+        if let Some(deliverable) = deliverable
             && brief.deliverable == Deliverable::default()
         {
             brief.deliverable = deliverable;

@@ -114,14 +114,19 @@ impl Turn<'_> {
         }
         let line = Line::new(self.key(), self.no, say, interrupt, Arc::clone(&sandbox));
         let request = self.request(prompt, max_rounds, notes).await?;
-        let transcript = ports.transcripts.open(self.key());
+        let watched = Watched {
+            transcript: ports.transcripts.open(self.key()),
+            vigil: Arc::clone(&vigil),
+            line: Arc::clone(&line),
+            told: request.profile.as_ref().and_then(|profile| profile.report_filter.clone()),
+        };
         let hands = Hands {
             sandbox: Arc::clone(&sandbox),
             model: way.model,
             endpoint: way.endpoint,
             side_model: way.side_model,
             login: way.login,
-            transcript: Arc::new(Watched { transcript, vigil: Arc::clone(&vigil) }),
+            transcript: Arc::new(watched),
             line: Arc::clone(&line) as Arc<dyn domain::ports::agent::Line>,
         };
         Ok(Begun::Running(Box::new(Running { agent, request, hands, sandbox, line, vigil, said })))

@@ -23,6 +23,8 @@ use domain::{
 };
 use tokio::{sync::Notify, time::Instant};
 
+use super::line::Line;
+
 /// When an agent counts as getting nowhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Stalls {
@@ -298,10 +300,36 @@ fn hash(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// A transcript whose entries are seen by a vigil.
+/// A transcript whose entries are seen by a vigil, and of whose text people are told what they asked to hear at once.
 pub(super) struct Watched {
     pub transcript: Arc<dyn Transcript>,
     pub vigil: Arc<Vigil>,
+    pub line: Arc<Line>,
+    /// What begins a line that people are told.
+    pub told: Option<String>,
+}
+
+impl Watched {
+    fn tell(&self, body: &EntryBody) {
+        let Some(filter) = &self.told else { return };
+        let texts: Vec<&str> = match body {
+            EntryBody::Reply { message, .. } => message.parts.iter().filter_map(spoken).collect(),
+            EntryBody::Output { text } => vec![text],
+            _ => return,
+        };
+        for line in texts.iter().flat_map(|text| text.lines()).map(str::trim) {
+            if let Some(words) = line.strip_prefix(filter.as_str()) {
+                self.line.tell(None, words.trim());
+            }
+        }
+    }
+}
+
+fn spoken(part: &Part) -> Option<&str> {
+    match part {
+        Part::Text { text } => Some(text),
+        Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Image { .. } | Part::Opaque { .. } => None,
+    }
 }
 
 impl Transcript for Watched {
@@ -311,6 +339,7 @@ impl Transcript for Watched {
 
     fn append(&self, entry: Entry) -> BoxFuture<'_, Result<(), Fault>> {
         self.vigil.read(&entry.body);
+        self.tell(&entry.body);
         self.transcript.append(entry)
     }
 }
