@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Each brings a database from the version of its index to the next. Never edited once released, only added to.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 
 /// Version of the database that this program reads and writes.
 const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -48,6 +48,7 @@ pub(crate) fn open(options: Options) -> Result<Store, Fault> {
         readers: Readers::new(file),
         bells,
         files: Arc::new(Files::open(&home, opened.epoch)?),
+        bases: Default::default(),
         seal: Arc::new(opened.seal),
     })
 }

@@ -1,25 +1,27 @@
 //! The port [`Ledger`]: every model call of a task, reserved before it is made and settled after.
 //!
-//! Limits are checked in the writer thread, against the calls themselves, so that two reservations can never both take the
-//! last of a budget. An open reservation counts in full, for ever: after a crash nobody knows what the call came to.
+//! Limits are checked in the writer thread, against the totals that the same transaction changes, so that two reservations can
+//! never both take the last of a budget or a purse. An open reservation counts in full, for ever: after a crash nobody knows what
+//! the call came to.
 
 use domain::{
     Fault,
-    budget::{Amount, Budget, MicroUsd, Spend, Usage},
+    budget::{Amount, Budget, MicroUsd, Purse, Spend, Usage},
     ids::{AttemptKey, AttemptNo, TaskId},
     ports::{
         BoxFuture,
-        model::{Ledger, OverBudget, Reservation, Settlement},
+        ledger::{Ledger, OverBudget, Reservation, Settlement},
     },
 };
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Store,
-    column::{int, nanos, number, optional_number, time},
+    column::{int, json, nanos, number, optional_number, time},
     error::Error,
+    totals::{Payer, Total},
 };
 
 /// One model call as the ledger holds it.
@@ -57,69 +59,122 @@ impl Store {
 impl Ledger for Store {
     fn reserve(&self, reservation: Reservation) -> BoxFuture<'_, Result<Result<(), OverBudget>, Fault>> {
         let now = nanos(self.clock.now());
-        self.writer.write(move |scope| {
-            let Reservation { id, key, amount, budget } = &reservation;
-            let calls = calls(scope.tx, key.task)?;
-            if calls.iter().any(|call| call.id == *id) {
-                return Ok(Ok(()));
-            }
-            let (spend, open) = total(&calls);
-            if let Err(over) = allow(budget, calls.len() as u64, (&spend, &open), amount) {
-                return Ok(Err(over));
-            }
-            scope
-                .tx
-                .prepare_cached(
-                    "INSERT INTO calls (task, id, attempt, reserved_at, reserved_cost, reserved_tokens)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                )?
-                .execute(params![
-                    int(key.task.0),
-                    id,
-                    key.attempt.0,
-                    now,
-                    amount.cost.map(|cost| int(cost.0)),
-                    int(amount.tokens)
-                ])?;
-            Ok(Ok(()))
-        })
+        let mut keys: Vec<&str> = reservation.purses.iter().map(|purse| purse.key.as_str()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let purses = match json(&keys) {
+            Ok(purses) => purses,
+            Err(fault) => return Box::pin(async { Err(fault) }),
+        };
+        self.writer.write(move |scope| reserve(scope.tx, &reservation, &purses, now))
     }
 
-    /// A settlement without a reservation is money spent all the same: it is recorded.
+    /// A settlement without a reservation is money spent all the same: it is recorded, and counted in its task.
     fn settle(&self, settlement: Settlement) -> BoxFuture<'_, Result<(), Fault>> {
         let now = nanos(self.clock.now());
-        self.writer.write(move |scope| {
-            let Settlement { id, key, model, usage, cost, estimated } = &settlement;
-            scope
-                .tx
-                .prepare_cached(
-                    "INSERT INTO calls (task, id, attempt, reserved_at, reserved_tokens, settled_at, model,
-                                        input, cache_read, cache_write, output, cost, estimated)
-                     VALUES (?1, ?2, ?3, ?4, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-                     ON CONFLICT (task, id) DO UPDATE SET settled_at = ?4, model = ?5, input = ?6, cache_read = ?7,
-                         cache_write = ?8, output = ?9, cost = ?10, estimated = ?11
-                     WHERE settled_at IS NULL",
-                )?
-                .execute(params![
-                    int(key.task.0),
-                    id,
-                    key.attempt.0,
-                    now,
-                    model,
-                    int(usage.input),
-                    int(usage.cache_read),
-                    int(usage.cache_write),
-                    int(usage.output),
-                    cost.map(|cost| int(cost.0)),
-                    estimated
-                ])?;
-            Ok(())
-        })
+        self.writer.write(move |scope| settle(scope.tx, &settlement, now))
     }
 
     fn spent(&self, task: TaskId) -> BoxFuture<'_, Result<(Spend, Amount), Fault>> {
-        self.readers.read(move |tx| Ok(total(&calls(tx, task)?)))
+        self.readers.read(move |tx| Ok(Total::load(tx, &Payer::Task(task))?.told()))
     }
+
+    fn spent_from(&self, purse: String) -> BoxFuture<'_, Result<(Spend, Amount), Fault>> {
+        self.readers.read(move |tx| Ok(Total::load(tx, &Payer::Purse(&purse))?.told()))
+    }
+}
+
+/// `purses`: their keys, as stored.
+fn reserve(
+    tx: &Connection,
+    reservation: &Reservation,
+    purses: &str,
+    now: i64,
+) -> Result<Result<(), OverBudget>, Error> {
+    let Reservation { id, key, amount, budget, purses: limits } = reservation;
+    let known =
+        tx.prepare_cached("SELECT 1 FROM calls WHERE task = ?1 AND id = ?2")?.exists(params![int(key.task.0), id])?;
+    if known {
+        return Ok(Ok(()));
+    }
+    if let Err(over) = Total::load(tx, &Payer::Task(key.task))?.allow(None, budget, amount) {
+        return Ok(Err(over));
+    }
+    for Purse { key, limit } in limits {
+        let limit = Budget { rounds: None, ..*limit };
+        if let Err(over) = Total::load(tx, &Payer::Purse(key))?.allow(Some(key), &limit, amount) {
+            return Ok(Err(over));
+        }
+    }
+    tx.prepare_cached(
+        "INSERT INTO calls (task, id, attempt, reserved_at, reserved_cost, reserved_tokens, purses)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        int(key.task.0),
+        id,
+        key.attempt.0,
+        now,
+        amount.cost.map(|cost| int(cost.0)),
+        int(amount.tokens),
+        purses
+    ])?;
+    count(tx, key.task, purses, |total| total.open(amount))?;
+    Ok(Ok(()))
+}
+
+fn settle(tx: &Connection, settlement: &Settlement, now: i64) -> Result<(), Error> {
+    let Settlement { id, key, model, usage, cost, estimated } = settlement;
+    let reserved = tx
+        .prepare_cached("SELECT * FROM calls WHERE task = ?1 AND id = ?2")?
+        .query_row(params![int(key.task.0), id], |row| Ok((call(row, key.task)?, row.get::<_, String>("purses")?)))
+        .optional()?;
+    if reserved.as_ref().is_some_and(|(call, _)| call.settled.is_some()) {
+        return Ok(());
+    }
+    tx.prepare_cached(
+        "INSERT INTO calls (task, id, attempt, reserved_at, reserved_tokens, settled_at, model,
+                            input, cache_read, cache_write, output, reasoning, cost, estimated)
+         VALUES (?1, ?2, ?3, ?4, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+         ON CONFLICT (task, id) DO UPDATE SET settled_at = ?4, model = ?5, input = ?6, cache_read = ?7,
+             cache_write = ?8, output = ?9, reasoning = ?10, cost = ?11, estimated = ?12",
+    )?
+    .execute(params![
+        int(key.task.0),
+        id,
+        key.attempt.0,
+        now,
+        model,
+        int(usage.input),
+        int(usage.cache_read),
+        int(usage.cache_write),
+        int(usage.output),
+        int(usage.reasoning),
+        cost.map(|cost| int(cost.0)),
+        estimated
+    ])?;
+    let settled = Settled { at: time(now), model: model.clone(), usage: *usage, cost: *cost, estimated: *estimated };
+    match reserved {
+        Some((call, purses)) => count(tx, key.task, &purses, |total| {
+            total.close(&call.reserved);
+            total.spend = total.spend.plus(&charge(&call.reserved, &settled));
+        }),
+        None => count(tx, key.task, "[]", |total| {
+            total.spend = total.spend.plus(&charge(&Amount::default(), &settled));
+        }),
+    }
+}
+
+/// Changes the totals of all that pay for a call.
+fn count(tx: &Connection, task: TaskId, purses: &str, change: impl Fn(&mut Total)) -> Result<(), Error> {
+    let purses: Vec<String> = serde_json::from_str(purses)
+        .map_err(|error| Error::unreadable(format!("the list of purses of a call of {task}"), error))?;
+    for payer in [Payer::Task(task)].into_iter().chain(purses.iter().map(|key| Payer::Purse(key))) {
+        let mut total = Total::load(tx, &payer)?;
+        change(&mut total);
+        total.store(tx, &payer)?;
+    }
+    Ok(())
 }
 
 /// A task's calls, by id.
@@ -139,6 +194,7 @@ fn call(row: &Row<'_>, task: TaskId) -> rusqlite::Result<Call> {
                 cache_read: number(row, "cache_read")?,
                 cache_write: number(row, "cache_write")?,
                 output: number(row, "output")?,
+                reasoning: optional_number(row, "reasoning")?.unwrap_or_default(),
             },
             cost: optional_number(row, "cost")?.map(MicroUsd),
             estimated: row.get("estimated")?,
@@ -153,25 +209,6 @@ fn call(row: &Row<'_>, task: TaskId) -> rusqlite::Result<Call> {
         reserved: Amount { cost: reserved_cost, tokens: number(row, "reserved_tokens")? },
         settled,
     })
-}
-
-/// What was spent, and what open reservations hold on top.
-fn total(calls: &[Call]) -> (Spend, Amount) {
-    let mut spend = Spend::default();
-    let mut open = Amount::default();
-    for call in calls {
-        match &call.settled {
-            Some(settled) => spend = spend.plus(&charge(&call.reserved, settled)),
-            None => {
-                open.tokens = open.tokens.saturating_add(call.reserved.tokens);
-                open.cost = match (open.cost, call.reserved.cost) {
-                    (Some(sum), Some(cost)) => Some(sum.plus(cost)),
-                    (sum, cost) => sum.or(cost),
-                };
-            }
-        }
-    }
-    (spend, open)
 }
 
 /// What one settled call counts for. Where the provider did not say (or a price that was known at the reservation is not any
@@ -191,37 +228,4 @@ fn charge(reserved: &Amount, settled: &Settled) -> Spend {
         unpriced_calls: u64::from(cost.is_none()),
         estimated_calls: u64::from(estimated),
     }
-}
-
-/// Whether one more call of `asked` stays inside every limit. `calls` counts the open ones too.
-fn allow(budget: &Budget, calls: u64, (spend, open): (&Spend, &Amount), asked: &Amount) -> Result<(), OverBudget> {
-    if let Some(limit) = budget.rounds
-        && calls >= u64::from(limit)
-    {
-        return Err(over("rounds", calls, limit, 1));
-    }
-    let tokens = spend.usage.total().saturating_add(open.tokens);
-    if let Some(limit) = budget.tokens
-        && tokens.saturating_add(asked.tokens) > limit
-    {
-        return Err(over("tokens", tokens, limit, asked.tokens));
-    }
-    if let Some(limit) = budget.cost {
-        let cost = spend.cost.plus(open.cost.unwrap_or_default());
-        match asked.cost {
-            Some(asked) if cost.plus(asked) <= limit => {}
-            Some(asked) => return Err(over("cost", cost, limit, asked)),
-            None => return Err(over("cost", cost, limit, "an unknown amount: the model has no known price")),
-        }
-    }
-    Ok(())
-}
-
-fn over(
-    what: &'static str,
-    spent: impl std::fmt::Display,
-    limit: impl std::fmt::Display,
-    asked: impl std::fmt::Display,
-) -> OverBudget {
-    OverBudget { what, spent: spent.to_string(), limit: limit.to_string(), asked: asked.to_string() }
 }

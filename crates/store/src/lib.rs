@@ -1,5 +1,5 @@
-//! What must outlive the process, in one directory: the journal, outbox, timers, projections, ledger and transcripts in SQLite
-//! (`overnight.db`), texts and files by content (`blobs/`), and the key that seals secrets (`secret.key`).
+//! What must outlive the process, in one directory: the journal, outbox, timers, projections, ledger, transcripts and records in
+//! SQLite (`overnight.db`), texts and files by content (`blobs/`), and the key that seals secrets (`secret.key`).
 //!
 //! [`Store`] implements every storing port of `domain`. Writes go through one thread (`writer.rs`); reads run beside it
 //! (`readers.rs`). Opening takes a new epoch: whoever had the home open before can read on, but writes nothing more.
@@ -14,7 +14,9 @@ mod home;
 mod journal;
 mod ledger;
 mod readers;
+mod records;
 mod secrets;
+mod totals;
 mod transcripts;
 mod writer;
 
@@ -28,7 +30,7 @@ use domain::{Fault, ids::Epoch, ports::Clock};
 
 pub use ledger::{Call, Settled};
 
-use crate::{bells::Bells, blobs::Files, readers::Readers, secrets::Seal, writer::Writer};
+use crate::{bells::Bells, blobs::Files, readers::Readers, records::Bases, secrets::Seal, writer::Writer};
 
 /// How long a write or an opening waits for another process that holds the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +60,7 @@ pub struct Store {
     writer: Arc<Writer>,
     bells: Arc<Bells>,
     files: Arc<Files>,
+    bases: Bases,
     seal: Arc<Seal>,
 }
 

@@ -12,7 +12,7 @@ use domain::{
     ids::{TaskId, TurnNo},
     ports::{
         agent::{Entry, EntryBody},
-        model::{Ledger, Reservation},
+        ledger::{Ledger, Reservation},
         store::{CommitFault, Store, Transcripts},
     },
 };
@@ -126,6 +126,7 @@ async fn write(store: Arc<store::Store>, id: TaskId) {
             key: attempt(id.0, 1),
             amount: Default::default(),
             budget: Default::default(),
+            purses: Vec::new(),
         };
         store.reserve(reservation).await.unwrap().unwrap();
         let body = EntryBody::Output { text: "x".repeat(5000) };

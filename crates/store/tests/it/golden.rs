@@ -7,21 +7,23 @@ use std::path::PathBuf;
 
 use domain::{
     Fault,
+    brief::{AgentChoice, Fallback, Login},
     check::{BlobId, CheckSpec, Judged, Risk, Tier, Verdict},
     environment::{EnvironmentId, EnvironmentUse, Health},
-    event::{EVENT_VERSION, Event},
-    ids::{AttemptNo, CommandId, CommentId, RequestId, TaskId, TurnNo},
+    event::{EVENT_VERSION, Event, Fork},
+    ids::{AttemptKey, AttemptNo, CommandId, CommentId, RequestId, TaskId, TurnNo},
     ports::{
         agent::{TurnConclusion, TurnEnd},
         egress::Refusal,
         store::Store,
         workspace::{DiffStat, Landing, Snapshot},
     },
+    profile::Profile,
     task::Timer,
 };
 use rusqlite::Connection;
 
-use crate::sample::{commit_id, envelope, open, submission, submit};
+use crate::sample::{at, commit_id, envelope, open, submission, submit};
 
 #[tokio::test]
 async fn events_are_stored_as_in_the_golden_file_and_read_back() {
@@ -133,7 +135,8 @@ fn follows(event: &Event) -> Option<Vec<Event>> {
             };
             vec![Event::EgressRefused { attempt, refusal }]
         }
-        Event::EgressRefused { .. } => return None,
+        Event::EgressRefused { .. } => forms_of_agents(),
+        Event::Rewound { .. } => return None,
     })
 }
 
@@ -158,11 +161,47 @@ fn later_forms() -> Vec<Event> {
     events
 }
 
+/// Forms that came with agents of every kind.
+fn forms_of_agents() -> Vec<Event> {
+    let snapshot = Snapshot { commit: commit_id(9), empty: false, stat: DiffStat { files: 1, added: 1, deleted: 0 } };
+    let text = || "try it with a queue".to_owned();
+    let mut submission = submission();
+    submission.brief.agent = AgentChoice { name: "codex".to_owned(), argv: Vec::new(), login: Login::Own };
+    submission.brief.fallbacks = vec![Fallback { agent: Some("builtin".to_owned()), model: None }];
+    submission.brief.profile = Some("implementer".to_owned());
+    submission.brief.critic = Some("anthropic/other-model".to_owned());
+    submission.profile = Some(Profile { name: "implementer".to_owned(), max_rounds: Some(40), ..Profile::default() });
+    let from = AttemptKey { task: TaskId(1), attempt: AttemptNo(2) };
+    submission.fork = Some(Fork { from, turn: TurnNo(3), snapshot: snapshot.clone(), text: text() });
+    let why = || "out of quota".to_owned();
+    let (question, choices) = ("Which one?".to_owned(), vec!["the first".to_owned(), "the second".to_owned()]);
+    let conclusions = [
+        TurnConclusion::Asked { question, choices, default: Some("the first".to_owned()) },
+        TurnConclusion::Held { why: why(), until: at(3600) },
+        TurnConclusion::Stalled { why: why() },
+    ];
+    let ended = conclusions.map(|conclusion| {
+        let end = TurnEnd { conclusion, summary: String::new(), rounds: 3 };
+        Event::TurnEnded { command: CommandId(3), end, report: None }
+    });
+    let rewound = [Some(text()), None].map(|text| Event::Rewound {
+        attempt: AttemptNo(1),
+        turn: TurnNo(2),
+        snapshot: snapshot.clone(),
+        text,
+    });
+    [Event::Submitted(submission)].into_iter().chain(ended).chain(rewound).collect()
+}
+
 fn turn_ends() -> Vec<Event> {
     let why = || "the provider refuses the key".to_owned();
     [
         TurnConclusion::Finished,
-        TurnConclusion::Asked { question: "Which one?".to_owned(), choices: vec!["the first".to_owned()] },
+        TurnConclusion::Asked {
+            question: "Which one?".to_owned(),
+            choices: vec!["the first".to_owned()],
+            default: None,
+        },
         TurnConclusion::Interrupted,
         TurnConclusion::OutOfBudget { why: why() },
         TurnConclusion::OutOfRounds,

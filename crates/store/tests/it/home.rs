@@ -17,7 +17,8 @@ use domain::{
     ids::TaskId,
     ports::{
         checks::CheckCache,
-        model::{Credentials, Ledger, Reservation},
+        ledger::{Ledger, Reservation},
+        model::Credentials,
         store::{Blobs, CommitFault, Secrets, Store, Transcripts},
     },
 };
@@ -40,8 +41,13 @@ async fn an_older_epoch_reads_on_but_writes_nothing_more() {
 
     let Err(CommitFault::Port(fault)) = old.commit(next(&mut task.clone())).await else { panic!("committed") };
     assert!(fault.what.contains(home.path().to_str().unwrap()), "{fault}");
-    let reservation =
-        Reservation { id: "a".to_owned(), key: attempt(1, 1), amount: Amount::default(), budget: Budget::default() };
+    let reservation = Reservation {
+        id: "a".to_owned(),
+        key: attempt(1, 1),
+        amount: Amount::default(),
+        budget: Budget::default(),
+        purses: Vec::new(),
+    };
     let faults = [
         fault,
         Transcripts::open(&*old, attempt(1, 1)).append(output("a")).await.unwrap_err(),
@@ -118,7 +124,7 @@ fn a_home_from_a_newer_version_is_left_alone() {
     let before = fs::read(&file).unwrap();
     let fault = refused(home.path());
     assert_eq!(fault.class, FaultClass::Environment);
-    for word in ["99", "version 1", home.path().to_str().unwrap(), "OVERNIGHT_HOME"] {
+    for word in ["99", "version 2", home.path().to_str().unwrap(), "OVERNIGHT_HOME"] {
         assert!(fault.to_string().contains(word), "{word}: {fault}");
     }
     assert_eq!(fs::read(&file).unwrap(), before);

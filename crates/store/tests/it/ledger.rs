@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use domain::{
-    budget::{Amount, Budget, MicroUsd, Spend, Usage},
+    budget::{Amount, Budget, MicroUsd, Purse, Spend, Usage},
     ids::TaskId,
-    ports::model::{Ledger, OverBudget, Reservation, Settlement},
+    ports::ledger::{Ledger, OverBudget, Reservation, Settlement},
 };
 use proptest::prelude::*;
+use rusqlite::Connection;
 
 use crate::sample::{at, attempt, open};
 
 fn reservation(id: &str, tokens: u64, cost: Option<u64>, budget: Budget) -> Reservation {
-    Reservation { id: id.to_owned(), key: attempt(1, 1), amount: Amount { cost: cost.map(MicroUsd), tokens }, budget }
+    let amount = Amount { cost: cost.map(MicroUsd), tokens };
+    Reservation { id: id.to_owned(), key: attempt(1, 1), amount, budget, purses: Vec::new() }
 }
 
 fn settlement(id: &str, output: u64, cost: Option<u64>) -> Settlement {
@@ -126,6 +128,117 @@ async fn absurd_amounts_do_not_overflow() {
     store.settle(settlement("a", u64::MAX, Some(u64::MAX))).await.unwrap();
     let budget = Budget { tokens: Some(u64::MAX - 1), ..Budget::default() };
     assert_eq!(refused(&store, reservation("d", u64::MAX, None, budget)).await.what, "tokens");
+}
+
+fn purse(key: &str, cost: u64) -> Purse {
+    Purse { key: key.to_owned(), limit: Budget { cost: Some(MicroUsd(cost)), ..Budget::default() } }
+}
+
+#[tokio::test]
+async fn a_call_must_fit_into_every_purse_and_counts_in_each() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    let paid = |task, id: &str, cost, purses: &[Purse]| Reservation {
+        key: attempt(task, 1),
+        purses: purses.to_vec(),
+        ..reservation(id, 100, Some(cost), Budget::default())
+    };
+    let (day, alice, bob) = (purse("day 2026-11-21", 120), purse("person alice", 60), purse("person bob", 60));
+    let hers = [day.clone(), alice.clone()];
+    // A purse that is named twice is paid from once.
+    let twice = [day.clone(), alice.clone(), alice];
+    store.reserve(paid(1, "a", 50, &twice)).await.unwrap().unwrap();
+    store.reserve(paid(2, "a", 50, &[day.clone(), bob])).await.unwrap().unwrap();
+    let over = refused(&store, paid(3, "a", 21, std::slice::from_ref(&day))).await;
+    assert_eq!((over.purse.as_deref(), over.what), (Some("day 2026-11-21"), "cost"));
+    assert!(over.to_string().starts_with("day 2026-11-21 cost budget reached: $0.000100"), "{over}");
+
+    let usage = Usage { input: 1, output: 9, reasoning: 4, ..Usage::default() };
+    store.settle(Settlement { usage, ..settlement("a", 9, Some(20)) }).await.unwrap();
+    let spend = Spend { calls: 1, usage, cost: MicroUsd(20), ..Spend::default() };
+    let none = Amount::default();
+    assert_eq!(store.spent_from("person alice".to_owned()).await.unwrap(), (spend, none));
+    assert_eq!(store.spent_from("person bob".to_owned()).await.unwrap().1.cost, Some(MicroUsd(50)));
+    let (spent, held) = store.spent_from("day 2026-11-21".to_owned()).await.unwrap();
+    assert_eq!((spent, held), (spend, Amount { cost: Some(MicroUsd(50)), tokens: 100 }));
+    assert_eq!(store.spent_from("day 2026-11-22".to_owned()).await.unwrap(), (Spend::default(), none));
+    assert_eq!(refused(&store, paid(3, "b", 41, &hers)).await.purse.as_deref(), Some("person alice"));
+    let refused_to_an_unpriced_model =
+        refused(&store, Reservation { purses: hers.into(), ..reservation("c", 1, None, Budget::default()) });
+    assert!(refused_to_an_unpriced_model.await.asked.contains("no known price"));
+    // What was refused left no trace.
+    assert_eq!(store.spent(TaskId(3)).await.unwrap(), (Spend::default(), none));
+    drop(store);
+    assert_eq!(open(home.path()).spent_from("day 2026-11-21".to_owned()).await.unwrap(), (spent, held));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hundred_attempts_never_pass_the_dollar_that_they_share() {
+    const DOLLAR: u64 = 1_000_000;
+    const RESERVED: u64 = 20_000;
+    const USED: u64 = 7_000;
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    let attempts = (0..100_u64).map(|n| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let mut calls = 0_u64;
+            loop {
+                let id = format!("call {calls}");
+                let reservation = Reservation {
+                    key: attempt(n, 1),
+                    purses: vec![purse("team", DOLLAR)],
+                    ..reservation(&id, 0, Some(RESERVED), Budget::default())
+                };
+                if let Err(over) = store.reserve(reservation).await.unwrap() {
+                    return (calls, over);
+                }
+                let (spent, held) = store.spent_from("team".to_owned()).await.unwrap();
+                assert!(spent.cost.0 + held.cost.unwrap_or_default().0 <= DOLLAR, "{spent:?} {held:?}");
+                store.settle(Settlement { key: attempt(n, 1), ..settlement(&id, 0, Some(USED)) }).await.unwrap();
+                calls += 1;
+            }
+        })
+    });
+    let attempts: Vec<_> = attempts.collect();
+    let mut calls = 0;
+    for attempt in attempts {
+        let (made, over) = attempt.await.unwrap();
+        calls += made;
+        assert_eq!((over.purse.as_deref(), over.limit.as_str()), (Some("team"), "$1.00"));
+    }
+    let (spent, held) = store.spent_from("team".to_owned()).await.unwrap();
+    assert_eq!((spent.calls, spent.cost, held), (calls, MicroUsd(calls * USED), Amount::default()));
+    assert!(spent.cost.0 <= DOLLAR && spent.cost.0 + RESERVED > DOLLAR - 50 * RESERVED, "{spent:?}");
+}
+
+/// As the first version of the home kept calls: nothing but the calls themselves.
+#[tokio::test]
+async fn an_older_home_is_added_up_when_it_is_opened() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("overnight.db");
+    let older = Connection::open(&file).unwrap();
+    older.execute_batch(include_str!("../../src/migrations/0001.sql")).unwrap();
+    older.pragma_update(None, "user_version", 1).unwrap();
+    let rows = "(1, 'open', 1, 0, 30, 300, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (1, 'settled', 1, 0, 50, 100, 9, 'm', 1, 2, 3, 4, 40, 0),
+        (1, 'cut', 1, 0, 50, 100, 9, 'm', 1, 2, 3, 4, 5, 1),
+        (1, 'unpriced', 1, 0, NULL, 100, 9, 'm', 1, 0, 0, 0, NULL, 0),
+        (1, 'renamed', 1, 0, 7, 100, 9, 'm', 1, 0, 0, 0, NULL, 0),
+        (2, 'open', 1, 0, NULL, 9223372036854775807, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (2, 'other', 1, 0, NULL, 9223372036854775807, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
+    older.execute_batch(&format!("INSERT INTO calls VALUES {rows}")).unwrap();
+    drop(older);
+    let store = open(home.path());
+    let (spend, held) = store.spent(TaskId(1)).await.unwrap();
+    let usage = Usage { input: 4, cache_read: 4, cache_write: 6, output: 4 + 94, reasoning: 0 };
+    let expected = Spend { calls: 4, usage, cost: MicroUsd(40 + 50 + 7), unpriced_calls: 1, estimated_calls: 2 };
+    assert_eq!((spend, held), (expected, Amount { cost: Some(MicroUsd(30)), tokens: 300 }));
+    // What was open then is settled now.
+    store.settle(settlement("open", 9, Some(10))).await.unwrap();
+    let (spend, held) = store.spent(TaskId(1)).await.unwrap();
+    assert_eq!((spend.calls, spend.cost, held), (5, MicroUsd(107), Amount::default()));
+    assert_eq!(store.spent(TaskId(2)).await.unwrap().1.tokens, i64::MAX as u64);
 }
 
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ mod golden;
 mod home;
 mod journal;
 mod ledger;
+mod records;
 mod sample;
 mod secrets;
 mod transcripts;

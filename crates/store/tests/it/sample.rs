@@ -65,7 +65,14 @@ pub fn submission() -> Submission {
     let repository = Repository { id: RepositoryId("smallvec-0badcafe".to_owned()), path: "/home/ada/smallvec".into() };
     let target = Some("main".to_owned());
     let origin = Origin { repository, base: commit_id(1), target, notes: Vec::new() };
-    Submission { brief, origin, model: Some("anthropic/some-model".to_owned()), confinement: Confinement::Confined }
+    Submission {
+        brief,
+        origin,
+        model: Some("anthropic/some-model".to_owned()),
+        confinement: Confinement::Confined,
+        profile: None,
+        fork: None,
+    }
 }
 
 pub fn envelope(seq: u64, dedup: &str, event: Event) -> Envelope {
