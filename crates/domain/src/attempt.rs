@@ -206,8 +206,15 @@ pub struct Asked<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskedFor<'a> {
-    Answer { question: &'a str, choices: &'a [String] },
-    PlanApproval { plan: &'a str },
+    /// `default`: taken when nobody answers in time.
+    Answer {
+        question: &'a str,
+        choices: &'a [String],
+        default: Option<&'a str>,
+    },
+    PlanApproval {
+        plan: &'a str,
+    },
 }
 
 /// What has to come for an attempt to go on.
@@ -228,8 +235,8 @@ impl AttemptStatus {
             | Self::Snapshotting { command, .. }
             | Self::Checking { command, .. } => Awaited::Performer(*command),
             Self::Resting { .. } => Awaited::Time,
-            Self::AwaitingAnswer { request, question, choices, since, reminders, .. } => {
-                let what = AskedFor::Answer { question, choices };
+            Self::AwaitingAnswer { request, question, choices, default, since, reminders } => {
+                let what = AskedFor::Answer { question, choices, default: default.as_deref() };
                 Awaited::Reply(Asked { request: *request, what, since: *since, reminders: *reminders })
             }
             Self::AwaitingPlan { request, plan, since, reminders } => {

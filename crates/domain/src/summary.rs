@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     attempt::{Asked, AskedFor, Attempt},
+    brief::Login,
     check::{Risk, Verdict},
     ids::{AttemptNo, CommitId, RequestId, TaskId},
-    task::{Outcome, Review, Status, Task},
+    task::{Outcome, Review, Status, Task, Timer},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +16,12 @@ pub struct Summary {
     pub id: TaskId,
     pub title: String,
     pub repository: String,
+    /// Who works now: the brief's own, or a fallback.
     pub agent: String,
     pub model: Option<String>,
+    /// Its agent was lent a person's own login.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds_key: bool,
     /// `working`, `needs_you`, `landing`, `closing` or `ended`.
     pub phase: Phase,
     /// The first unsettled attempt's state in one word, else the outcome's word.
@@ -75,6 +80,8 @@ pub enum Wanted {
     Answer {
         question: String,
         choices: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        default: Option<DefaultAnswer>,
     },
     Plan {
         plan: String,
@@ -91,6 +98,13 @@ pub enum Wanted {
     },
 }
 
+/// What is taken for the answer when nobody gives one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultAnswer {
+    pub answer: String,
+    pub at: Timestamp,
+}
+
 impl Task {
     pub fn summary(&self) -> Summary {
         let shown = self.shown_attempt();
@@ -103,6 +117,7 @@ impl Task {
             Status::Ended { outcome, .. } => (Phase::Ended, Some(outcome.clone())),
         };
         let needs = self.needs();
+        let (agent, model) = self.choice(shown.map_or(0, |attempt| attempt.choice));
         let detail = match (&self.status, &outcome) {
             (_, Some(outcome)) => outcome.word(),
             (Status::AwaitingReview(review), None) => match (&review.head, &review.problem) {
@@ -118,8 +133,9 @@ impl Task {
             id: self.id,
             title: self.brief.title(),
             repository: self.origin.repository.path.to_string_lossy().into_owned(),
-            agent: self.brief.agent.name.clone(),
-            model: self.model.clone(),
+            agent: agent.to_owned(),
+            model: model.map(str::to_owned),
+            holds_key: self.brief.agent.login == Login::Own,
             phase: if phase == Phase::Working && !needs.is_empty() { Phase::NeedsYou } else { phase },
             detail: detail.to_owned(),
             progress: progress.map(|progress| progress.text.clone()),
@@ -166,19 +182,21 @@ impl Task {
                 let Review { request, attempt, since, reminders, .. } = *review;
                 vec![Need { request, attempt, since, reminders, wanted }]
             }
-            Status::Working => self.attempts.iter().filter_map(attempt_need).collect(),
+            Status::Working => self.attempts.iter().filter_map(|attempt| self.attempt_need(attempt)).collect(),
             Status::Landing(_) | Status::Closing { .. } | Status::Ended { .. } => Vec::new(),
         }
     }
-}
 
-fn attempt_need(attempt: &Attempt) -> Option<Need> {
-    let Asked { request, what, since, reminders } = attempt.status.asked()?;
-    let wanted = match what {
-        AskedFor::Answer { question, choices } => {
-            Wanted::Answer { question: question.to_owned(), choices: choices.to_vec() }
-        }
-        AskedFor::PlanApproval { plan } => Wanted::Plan { plan: plan.to_owned() },
-    };
-    Some(Need { request, attempt: attempt.no, since, reminders, wanted })
+    fn attempt_need(&self, attempt: &Attempt) -> Option<Need> {
+        let Asked { request, what, since, reminders } = attempt.status.asked()?;
+        let wanted = match what {
+            AskedFor::Answer { question, choices, default } => {
+                let at = self.timers.get(&Timer::Person(request)).copied();
+                let default = default.zip(at).map(|(answer, at)| DefaultAnswer { answer: answer.to_owned(), at });
+                Wanted::Answer { question: question.to_owned(), choices: choices.to_vec(), default }
+            }
+            AskedFor::PlanApproval { plan } => Wanted::Plan { plan: plan.to_owned() },
+        };
+        Some(Need { request, attempt: attempt.no, since, reminders, wanted })
+    }
 }

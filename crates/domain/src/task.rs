@@ -265,6 +265,15 @@ impl Task {
         self.timers.values().min().copied()
     }
 
+    /// Which agent and model work: the brief's own (0), or the fallback of this number.
+    pub fn choice(&self, number: u32) -> (&str, Option<&str>) {
+        let (agent, model) = (self.brief.agent.name.as_str(), self.model.as_deref());
+        let fallback = number.checked_sub(1).and_then(|at| self.brief.fallbacks.get(at as usize));
+        fallback.map_or((agent, model), |fallback| {
+            (fallback.agent.as_deref().unwrap_or(agent), fallback.model.as_deref().or(model))
+        })
+    }
+
     pub fn is_ended(&self) -> bool {
         matches!(self.status, Status::Ended { .. })
     }

@@ -75,7 +75,7 @@ impl Handle {
         let needs = self.ports().agents.find(&agent.name)?.needs()?;
         if agent.login == Login::Own {
             let login = reach::lendable(self.core.site.terms.own_logins, &agent.name, &needs)?;
-            if !login.files.iter().any(|path| credentials.get(&format!("{}{path}", reach::LOGIN)).is_some()) {
+            if !login.files.iter().any(|path| credentials.get(&format!("{}{path}", Credentials::LOGIN)).is_some()) {
                 return Err(reach::no_login(&agent.name, login));
             }
             if budget.cost.is_some() || budget.tokens.is_some() {

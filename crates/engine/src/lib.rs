@@ -14,6 +14,7 @@ mod incoming;
 mod interrupt;
 mod perform;
 pub mod ports;
+mod purses;
 mod replay;
 mod repositories;
 
@@ -23,4 +24,5 @@ pub use handle::{Handle, Said, Submit};
 pub use incoming::News;
 pub use perform::{Stalls, Terms};
 pub use ports::Ports;
+pub use purses::PurseState;
 pub use replay::{Difference, Replay, ReplayedTurn};

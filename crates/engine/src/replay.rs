@@ -29,7 +29,7 @@ use crate::{
     Handle,
     by_hand::attempt_of,
     history::{self, PastTurn},
-    perform::{reach, snapshot_message, told},
+    perform::{snapshot_message, told},
 };
 
 /// Replays work in workspaces of their own, which are named as attempts that no task has.
@@ -163,8 +163,7 @@ impl Stage<'_> {
             surroundings: self.handle.core.surroundings(task).await?,
         };
         let prepared = ports.workspaces.prepare(request).await?;
-        let (name, _) = reach::choice(task, past.choice);
-        let agent = ports.agents.find(&name)?;
+        let agent = ports.agents.find(task.choice(past.choice).0)?;
         let programs = agent.needs()?.programs;
         let open = OpenRequest {
             repository: repository.clone(),

@@ -31,6 +31,9 @@ impl Credentials {
         "OPENAI_BASE_URL",
     ];
 
+    /// Names of what holds a lent login begin with it; the credential file's path below HOME follows.
+    pub const LOGIN: &'static str = "LOGIN:";
+
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }

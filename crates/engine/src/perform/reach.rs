@@ -19,9 +19,6 @@ use domain::{
 
 use super::{Site, clean_up::secrets_scope};
 
-/// Names of credentials that hold a lent login begin with it; the path below HOME follows.
-pub(crate) const LOGIN: &str = "LOGIN:";
-
 /// One turn's way to its model.
 #[derive(Default)]
 pub(crate) struct Way {
@@ -33,18 +30,6 @@ pub(crate) struct Way {
     pub login: Vec<(String, Bytes)>,
     pub allow: Vec<String>,
     pub programs: Vec<PathBuf>,
-}
-
-/// Which agent and model work: the brief's own, or the fallback of this number.
-pub(crate) fn choice(task: &Task, number: u32) -> (String, Option<String>) {
-    let (agent, model) = (&task.brief.agent.name, &task.model);
-    let fallback = number.checked_sub(1).and_then(|at| task.brief.fallbacks.get(at as usize));
-    match fallback {
-        Some(fallback) => {
-            (fallback.agent.clone().unwrap_or_else(|| agent.clone()), fallback.model.clone().or_else(|| model.clone()))
-        }
-        None => (agent.clone(), model.clone()),
-    }
 }
 
 /// The task's own keys, and the installation's where the task has none.
@@ -67,7 +52,7 @@ pub(crate) fn purses_for(site: &Site, person: &str) -> Vec<Purse> {
 }
 
 /// A day of people's calendars ends where they are.
-fn today(site: &Site) -> jiff::civil::Date {
+pub(crate) fn today(site: &Site) -> jiff::civil::Date {
     site.ports.clock.now().to_zoned(jiff::tz::TimeZone::system()).date()
 }
 
@@ -158,7 +143,7 @@ impl Caller<'_> {
         };
         let mut credentials = credentials(self.site, self.task).await?;
         for path in &login.files {
-            if let Some(content) = credentials.0.remove(&format!("{LOGIN}{path}")) {
+            if let Some(content) = credentials.0.remove(&format!("{}{path}", Credentials::LOGIN)) {
                 way.login.push((path.clone(), Bytes::from(content.into_bytes())));
             }
         }

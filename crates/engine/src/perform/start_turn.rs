@@ -27,7 +27,7 @@ use super::{
     Job, Origin, Performed, critic, environment,
     line::Line,
     prepare_workspace::DIE_WITHIN,
-    reach::{Caller, Way, choice},
+    reach::{Caller, Way},
     take_snapshot,
     vigil::{Alarm, Vigil, Watched},
 };
@@ -95,14 +95,14 @@ impl Turn<'_> {
         let (job, ports) = (self.job, &self.job.site.ports);
         let task = &job.task;
         let prepared = self.place().await?;
-        let (name, model) = choice(task, self.choice);
-        let agent = ports.agents.find(&name)?;
+        let (name, model) = task.choice(self.choice);
+        let agent = ports.agents.find(name)?;
         let need = agent.needs().map_or(ModelNeed::None, |needs| needs.model);
         let has_client = matches!(need, ModelNeed::Client | ModelNeed::Offered);
         let is_program = matches!(need, ModelNeed::None | ModelNeed::Offered);
         let vigil = Vigil::new(job.site.terms.stalls, has_client.then_some(max_rounds), is_program);
         let caller = Caller { site: job.site, task, key: self.key(), turn: self.no };
-        let way = match caller.way(&*agent, model.as_deref(), Arc::clone(&vigil) as _).await? {
+        let way = match caller.way(&*agent, model, Arc::clone(&vigil) as _).await? {
             Ok(way) => way,
             Err(why) => return Ok(dead_end(&why)),
         };
