@@ -5,7 +5,7 @@
 //! `OVERNIGHT_PROMPT_FILE`. It may print `[PROGRESS:75] text`, `[PROGRESS] text` and `[RESULT] text` on lines of their own;
 //! exit code 0 means done. Comments wait for the next turn, as a program cannot be told anything on the way.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use domain::{
@@ -45,11 +45,11 @@ const MAX_LINE: usize = 8 * 1024;
 /// The agent `command`.
 #[derive(Debug)]
 pub(crate) struct Command {
-    options: Options,
+    options: Arc<Options>,
 }
 
 impl Command {
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: Arc<Options>) -> Self {
         Self { options }
     }
 

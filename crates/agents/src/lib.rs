@@ -1,24 +1,32 @@
-//! The agents that Overnight brings along: `builtin`, a loop over any model, and `command`, any program as the agent.
+//! The agents: `builtin`, a loop over any model; `command`, any program as the agent; and drivers of the agents that people have
+//! already, over the Agent Client Protocol where they speak it.
 //!
 //! Nothing here knows a provider's wire format (`gateway` does) or starts a process on the host (`sandbox` does). What an
 //! agent says is never evidence: the workspace, the gateway and the checks say what happened.
 #![forbid(unsafe_code)]
 
+pub mod acp;
 mod builtin;
 mod clip;
 mod command;
 mod journal;
+mod programs;
 mod prompts;
+mod updates;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use domain::{
     Fault,
-    ports::agent::{self as port, Agent},
+    ports::agent::{self as port, Agent, AgentInfo, ModelNeed},
+    profile::Profile,
 };
 
+use self::programs::Programs;
+
 /// What can be set for all agents of an installation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Output tokens that one model reply may have.
     pub max_output: u32,
@@ -26,8 +34,12 @@ pub struct Options {
     pub max_conversation: usize,
     /// The longest that one shell command of the built-in agent may live, however often it is polled.
     pub command_timeout: Duration,
-    /// The longest that the program of a `command` agent may run; a wall time in the brief's budget shortens it.
+    /// The longest that an agent's program may run in one turn; a wall time in the brief's budget shortens it.
     pub program_timeout: Duration,
+    /// Where agents are installed, before the daemon's PATH: each with programs in its `bin` and `node_modules/.bin`.
+    pub directories: Vec<PathBuf>,
+    /// Agents of the configuration that speak ACP. One that has the name of an agent known here takes its place.
+    pub acp: Vec<acp::Spec>,
 }
 
 impl Default for Options {
@@ -37,37 +49,86 @@ impl Default for Options {
             max_conversation: 480 * 1024,
             command_timeout: Duration::from_secs(60 * 60),
             program_timeout: Duration::from_secs(6 * 60 * 60),
+            directories: Vec::new(),
+            acp: Vec::new(),
         }
     }
 }
 
+/// An agent here, and what a list says of it.
+trait Listed: Agent {
+    fn info(&self) -> AgentInfo;
+}
+
+impl Listed for builtin::Builtin {
+    fn info(&self) -> AgentInfo {
+        own("builtin", "built in", ModelNeed::Required)
+    }
+}
+
+impl Listed for command::Command {
+    fn info(&self) -> AgentInfo {
+        own("command", "program", ModelNeed::Offered)
+    }
+}
+
+/// An agent that is always here.
+fn own(name: &str, driven: &str, model: ModelNeed) -> AgentInfo {
+    AgentInfo {
+        name: name.to_owned(),
+        driven: driven.to_owned(),
+        version: None,
+        tried: None,
+        program: None,
+        model,
+        protocols: Vec::new(),
+        missing: None,
+        remarks: Vec::new(),
+    }
+}
+
 /// The agents by name.
-#[derive(Debug)]
 pub struct Agents {
-    builtin: Arc<builtin::Builtin>,
-    command: Arc<command::Command>,
+    all: Vec<(String, Arc<dyn Listed>)>,
+}
+
+impl std::fmt::Debug for Agents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.all.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 impl Agents {
     pub fn new(options: Options) -> Arc<Self> {
-        Arc::new(Self {
-            builtin: Arc::new(builtin::Builtin::new(options)),
-            command: Arc::new(command::Command::new(options)),
-        })
+        let programs = Arc::new(Programs::new(options.directories.clone()));
+        let options = Arc::new(options);
+        let mut all: Vec<(String, Arc<dyn Listed>)> = vec![
+            ("builtin".to_owned(), Arc::new(builtin::Builtin::new(Arc::clone(&options)))),
+            ("command".to_owned(), Arc::new(command::Command::new(Arc::clone(&options)))),
+        ];
+        all.extend(acp::all(&options, &programs).map(|(name, agent)| (name, Arc::new(agent) as Arc<dyn Listed>)));
+        Arc::new(Self { all })
     }
 }
 
 impl port::Agents for Agents {
     fn find(&self, name: &str) -> Result<Arc<dyn Agent>, Fault> {
-        match name {
-            "builtin" => Ok(Arc::<builtin::Builtin>::clone(&self.builtin)),
-            "command" => Ok(Arc::<command::Command>::clone(&self.command)),
-            _ => Err(Fault::not_found(format!("there is no agent `{name}`"))
+        match self.all.iter().find(|(known, _)| known == name) {
+            Some((_, agent)) => Ok(Arc::clone(agent) as Arc<dyn Agent>),
+            None => Err(Fault::not_found(format!("there is no agent `{name}`"))
                 .hint(format!("agents here: {}", self.names().join(", ")))),
         }
     }
 
     fn names(&self) -> Vec<String> {
-        vec!["builtin".to_owned(), "command".to_owned()]
+        self.all.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    fn list(&self) -> Vec<AgentInfo> {
+        self.all.iter().map(|(_, agent)| agent.info()).collect()
+    }
+
+    fn profiles(&self, _: &[(String, Bytes)]) -> Result<Vec<Profile>, Fault> {
+        Ok(Vec::new())
     }
 }

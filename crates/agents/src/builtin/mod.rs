@@ -10,6 +10,8 @@ mod output;
 mod tools;
 mod workbench;
 
+use std::sync::Arc;
+
 use domain::{
     Fault, FaultClass,
     ids::CommentId,
@@ -39,11 +41,11 @@ const LAST_ROUNDS: u32 = 3;
 /// The agent `builtin`.
 #[derive(Debug)]
 pub(crate) struct Builtin {
-    options: Options,
+    options: Arc<Options>,
 }
 
 impl Builtin {
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: Arc<Options>) -> Self {
         Self { options }
     }
 
@@ -65,7 +67,7 @@ impl Builtin {
             return journal.end(TurnConclusion::DeadEnd { why }, "", 0).await;
         };
         let bench = Workbench::new(hands, request, self.options.command_timeout);
-        Turn { options: self.options, request, hands, model, talk, journal, bench }.run().await
+        Turn { options: &self.options, request, hands, model, talk, journal, bench }.run().await
     }
 }
 
@@ -81,7 +83,7 @@ impl Agent for Builtin {
 
 /// One turn under way.
 struct Turn<'a> {
-    options: Options,
+    options: &'a Options,
     request: &'a TurnRequest,
     hands: &'a Hands,
     model: &'a dyn Model,

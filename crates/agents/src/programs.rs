@@ -1,0 +1,177 @@
+//! Finding the programs of agents that nobody here wrote: in the directories of the configuration, then on the daemon's PATH.
+//! Reads directories and one `package.json`; runs nothing.
+
+use std::{
+    ffi::OsString,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use domain::Fault;
+use serde::Deserialize;
+
+/// Where people are told to install agents.
+const SUGGESTED: &str = "~/.local/share/overnight-agents";
+/// What every sandbox sees anyway.
+const SEEN: [&str; 5] = ["/usr", "/bin", "/lib", "/opt", "/nix"];
+/// The part of an installation that holds npm packages.
+const PACKAGES: &str = "node_modules";
+
+/// Where programs are looked for.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    /// Each with programs in its `bin` and `node_modules/.bin`.
+    directories: Vec<PathBuf>,
+    path: OsString,
+}
+
+/// A program that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// To be started by this path, which is the same inside a sandbox.
+    pub program: PathBuf,
+    /// What a sandbox must be shown for it.
+    pub exposed: Vec<PathBuf>,
+    /// Of the package it belongs to.
+    pub version: Option<String>,
+}
+
+impl Programs {
+    /// `directories`: of the configuration, in the order in which they are searched.
+    pub fn new(directories: Vec<PathBuf>) -> Self {
+        Self { directories, path: std::env::var_os("PATH").unwrap_or_default() }
+    }
+
+    /// Looks each time, as people install while a daemon runs.
+    pub fn find(&self, name: &str) -> Option<Found> {
+        self.in_directories(name).or_else(|| self.on_path(name))
+    }
+
+    fn in_directories(&self, name: &str) -> Option<Found> {
+        self.directories.iter().find_map(|directory| {
+            // Sandboxes show it under its real path.
+            let directory = directory.canonicalize().ok()?;
+            let places = [directory.join("bin").join(name), directory.join(PACKAGES).join(".bin").join(name)];
+            let program = places.into_iter().find(|place| is_program(place))?;
+            let version = version(&program.canonicalize().ok()?);
+            Some(Found { program, exposed: vec![directory], version })
+        })
+    }
+
+    fn on_path(&self, name: &str) -> Option<Found> {
+        let place = std::env::split_paths(&self.path)
+            .filter(|directory| directory.is_absolute())
+            .map(|directory| directory.join(name))
+            .find(|place| is_program(place))?;
+        let program = place.canonicalize().ok()?;
+        let exposed = exposed(&program).into_iter().collect();
+        Some(Found { version: version(&program), program, exposed })
+    }
+}
+
+/// The least that shows a program with all that belongs to it, where a sandbox would not see it: of an installation of npm's the
+/// whole, with Node where that is a part of it.
+fn exposed(program: &Path) -> Option<PathBuf> {
+    if SEEN.iter().any(|seen| program.starts_with(seen)) {
+        return None;
+    }
+    let Some(packages) = program.ancestors().filter(|path| path.ends_with(PACKAGES)).last() else {
+        return program.parent().map(Path::to_owned);
+    };
+    let root = packages.parent()?;
+    let node = root.parent().filter(|above| root.ends_with("lib") && is_program(&above.join("bin/node")));
+    // The parent of a `lib` in a person's HOME holds much else.
+    Some(node.filter(|above| !above.ends_with(".local")).unwrap_or(root).to_owned())
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
+}
+
+/// What the nearest `package.json` above a program says.
+fn version(program: &Path) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Package {
+        name: Option<String>,
+        version: Option<String>,
+    }
+    program.ancestors().skip(1).take_while(|path| !path.ends_with(PACKAGES)).find_map(|path| {
+        let text = std::fs::read(path.join("package.json")).ok()?;
+        let package: Package = serde_json::from_slice(&text).ok()?;
+        // Without a name it only tells Node what kind of modules lie below.
+        package.name.and(package.version)
+    })
+}
+
+/// That a program is missing; `install` is the command line that brings it.
+pub(crate) fn missing(agent: &str, program: &str, install: &str) -> Fault {
+    Fault::not_found(format!("the agent `{agent}` is not installed: there is no program `{program}`"))
+        .hint(format!("install it: {install}"))
+}
+
+/// The command line that installs npm packages, given as `NAME@VERSION`, with the Node that they were tried with.
+pub(crate) fn npm_install(packages: &[String]) -> String {
+    format!(
+        "npm install --prefix {SUGGESTED} node@24 {}; then name that directory in config.toml, as `directories` of `[agents]`",
+        packages.join(" ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    fn program(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// An installation of npm's with one package and the link to its program.
+    fn install(prefix: &Path, bin: &str, version: &str) {
+        let package = prefix.join("node_modules/@some/agent");
+        program(&package.join("dist/index.js"));
+        fs::write(package.join("dist/package.json"), r#"{"type": "module"}"#).unwrap();
+        fs::write(package.join("package.json"), format!(r#"{{"name": "agent", "version": "{version}"}}"#)).unwrap();
+        let link = prefix.join(bin).join("agent");
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(package.join("dist/index.js"), link).unwrap();
+    }
+
+    #[test]
+    fn directories_come_before_the_path_and_are_shown_whole() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        let (own, other) = (home.join("own"), home.join("other"));
+        install(&own, "node_modules/.bin", "1.2.3");
+        install(&other, "bin", "2.0.0");
+        let mut programs =
+            Programs { directories: vec![home.join("none"), own.clone()], path: other.join("bin").into_os_string() };
+
+        let found = programs.find("agent").unwrap();
+        assert_eq!(found.program, own.join("node_modules/.bin/agent"));
+        assert_eq!((found.exposed, found.version.as_deref()), (vec![own], Some("1.2.3")));
+        assert_eq!(programs.find("other"), None);
+
+        programs.directories.clear();
+        let found = programs.find("agent").unwrap();
+        assert_eq!(found.program, other.join("node_modules/@some/agent/dist/index.js"), "the link may not be seen");
+        assert_eq!((found.exposed, found.version.as_deref()), (vec![other], Some("2.0.0")));
+    }
+
+    #[test]
+    fn no_more_is_shown_than_the_program_needs() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        let nvm = home.join("nvm/v24");
+        program(&nvm.join("bin/node"));
+        assert_eq!(exposed(&nvm.join("lib/node_modules/a/index.js")), Some(nvm));
+        let local = home.join(".local");
+        program(&local.join("bin/node"));
+        assert_eq!(exposed(&local.join("lib/node_modules/a/index.js")), Some(local.join("lib")));
+        assert_eq!(exposed(&home.join("share/claude/2.1/claude")), Some(home.join("share/claude/2.1")));
+        assert_eq!(exposed(Path::new("/usr/lib/node_modules/a/index.js")), None);
+    }
+}
