@@ -8,7 +8,7 @@ use std::{
 
 use domain::ports::sandbox::Tree;
 
-use crate::world::{World, printed, write};
+use crate::world::{World, holding, printed, write};
 
 /// Looks for the canary everywhere below these directories.
 fn search(world: &World, directories: &[&str]) -> String {
@@ -330,11 +330,17 @@ async fn the_program_itself_is_rewritten() {
 #[tokio::test]
 async fn standard_streams_lead_to_the_daemons_files() {
     let world = World::new().await;
-    // Output that does not fit goes to a file of the host: it is not reached by the descriptor that leads there.
-    let code = "import os\nprint([os.readlink(f'/proc/self/fd/{n}').split(':')[0] for n in range(3)])\n\
-                for n in range(3):\n try: os.close(os.open(f'/proc/self/fd/{n}/../..', os.O_RDONLY)); print('led out')\n except OSError: pass";
-    let printed = world.attempt(1).await.python(code).await;
-    assert!(printed.contains("pipe") && !printed.contains("led out") && !printed.contains("spill"), "{printed}");
+    let attempt = world.attempt(1).await;
+    // Output that does not fit goes to a file of the host: no descriptor leads there, before or after.
+    let code = "import os\nkinds = lambda: print([os.readlink(f'/proc/self/fd/{n}').split(':')[0] for n in os.listdir('/proc/self/fd') \
+                if os.path.lexists(f'/proc/self/fd/{n}')], flush=True)\n";
+    let printed = attempt.python(&format!("{code}kinds(); print('fills\\n' * 100000); kinds()")).await;
+    let kinds: Vec<&str> = printed.lines().filter(|line| line.starts_with('[')).collect();
+    assert_eq!(kinds, ["['/dev/null', 'pipe', 'pipe']"; 2]);
+    assert_eq!(holding(&attempt.place.spill, &["fills".to_owned()]).len(), 1, "the control: it spilled");
+    // The control: a descriptor that leads to a file is seen.
+    attempt.files().await.write("kinds.py", format!("{code}kinds()").as_bytes()).unwrap();
+    assert!(attempt.sh("python3 kinds.py 3< file.txt").await.contains("/file.txt'"));
 }
 
 #[test]

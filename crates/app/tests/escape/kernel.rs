@@ -4,8 +4,6 @@
 //! answered must differ from what the sandbox answers, or the case would show nothing. Where plain processes may not do it
 //! either (an ordinary user, an older kernel), that is said.
 
-use std::process::Command;
-
 use crate::world::World;
 
 const CALL: &str = r"
@@ -230,12 +228,13 @@ async fn a_lease_holds_up_whoever_opens_a_file_of_the_host() {
 
 #[tokio::test]
 async fn the_clock_and_priorities_of_the_machine_are_changed() {
-    let world = World::new().await;
-    let code = format!(
-        "{CALL}\nprint([call(141, 0, 0, -20), call(144, 0, 1, struct.pack('i', 50)), call(251, 1, 0, 1 << 13), call(279, 1, 0, 0, 0, 0, 0)])"
-    );
-    let printed = world.attempt(1).await.python(&code).await;
-    assert!(!printed.contains("'done', 'done'") && printed.matches("done").count() <= 1, "{printed}");
-    let host = Command::new("date").output().unwrap();
-    assert!(host.status.success());
+    // To times that there are not and by ticks of no length, so that a plain process changes nothing: its values are wrong.
+    let time = "struct.pack('qq', 0, 1 << 40)";
+    let ticks = "ctypes.create_string_buffer(struct.pack('I', 0x4000), 208)";
+    answers(&format!("call(164, {time}, 0), call(227, 0, {time}), call(159, {ticks}), call(305, 0, {ticks})"), DENIED)
+        .await;
+    // Before all others, in real time, and first on every disk; a plain process does this to itself alone.
+    answers("call(144, 0, 1, struct.pack('i', 50))", DENIED).await;
+    answers("call(251, 1, 0, 1 << 13)", DENIED).await;
+    answers("call(141, 0, 0, -20)", "Permission denied").await;
 }

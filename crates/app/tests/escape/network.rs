@@ -237,19 +237,27 @@ async fn an_allowed_name_leads_to_a_private_address() {
 #[tokio::test]
 async fn a_name_is_bound_to_another_address_after_it_was_looked_at() {
     let world = world().await;
-    // Documentation's addresses count as private: the first answer must be a public one that nothing is sent to.
-    let public = "192.0.0.9:1".parse().unwrap();
-    world.upstreams.lead("name.public.test", &[public, world.upstreams.plain]);
     let attempt = world.attempt(1).await;
-    for _ in 0..3 {
-        ask(&attempt, "print(get('http://name.public.test/')[:12])").await;
+    let looks = |name: &str| world.upstreams.asked().iter().filter(|asked| *asked == name).count();
+    // Public, and nobody's: of the addresses that no registry has given to anyone.
+    let public = "[2000::1]:80".parse().unwrap();
+    for (request, looked) in
+        [("get('http://name.public.test/')", 1), ("secure('name.public.test:443', 'name.public.test')", 2)]
+    {
+        // What was looked at is what is tried; the private address that comes next is asked for by the next request only.
+        world.upstreams.lead("name.public.test", &[public, world.upstreams.plain]);
+        let printed = ask(&attempt, &format!("print({request})")).await;
+        assert!(printed.starts_with("HTTP/1.1 502"), "{printed}");
+        assert_eq!(looks("name.public.test"), looked);
     }
+    assert!(attempt.refused().iter().all(|why| why.contains("cannot be reached")), "{:?}", attempt.refused());
+    let printed = ask(&attempt, "print(get('http://name.public.test/')[:12])").await;
+    assert_eq!((printed.as_str(), looks("name.public.test")), ("HTTP/1.1 403\n", 3));
     assert_eq!(world.upstreams.seen(), Vec::<String>::new());
-    // One look for one request, and what was looked at is what is connected to.
+    // The control: the same where the first address answers.
     world.upstreams.lead("files.site.test", &[world.upstreams.plain, "169.254.169.254:80".parse().unwrap()]);
-    let before = world.upstreams.asked().iter().filter(|name| *name == "files.site.test").count();
     assert!(ask(&attempt, "print(get('http://files.site.test/'))").await.contains(ARRIVED));
-    assert_eq!(world.upstreams.asked().iter().filter(|name| *name == "files.site.test").count(), before + 1);
+    assert_eq!(looks("files.site.test"), 1);
 }
 
 #[tokio::test]

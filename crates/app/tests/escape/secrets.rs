@@ -6,9 +6,8 @@
 use std::{os::unix::fs::MetadataExt, process::Command};
 
 use domain::{
-    environment::EnvironmentId,
+    environment::{EnvironmentId, Stage},
     ports::{
-        environments::Environments as _,
         sandbox::Confinement,
         store::Blobs as _,
         workspace::{Surroundings, Workspaces as _},
@@ -244,10 +243,21 @@ async fn the_home_holds_a_secret_unsealed() {
 
 #[tokio::test]
 async fn the_agent_lists_what_secrets_are_used() {
-    // Names may be known, as the definition says them. Values of another repository, or of another stage, are not used here.
-    let world = stamped().await;
-    let redactor = world.environments.redactor(world.origin().await.repository).await.unwrap();
-    assert!(format!("{redactor:?}").contains("API") && hidden(&format!("{redactor:?}")));
+    // Names may be known, as the definition says them; not what else is kept for the repository, nor for another stage.
+    let world = World::defined(STAMPED).await;
+    world.secrets(&[("API", VALUE), ("UNUSED", "of-no-use-here")]).await;
+    world.secrets_of(Stage::Production, &[("API", "of-production"), ("DEPLOY", "of-deploying")]).await;
+    let attempt = world.attempt(1).await;
+    let others = ["UNUSED", "DEPLOY", "of-no-use-here", "of-production", "of-deploying"].map(str::to_owned);
+    let names = format!("API|{}", others.join("|"));
+    let script = format!(
+        "cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -aE '{names}'; grep -rsaoE '{names}' . ~ /run /tmp /etc; curl -s https://api.site.test/; echo listed"
+    );
+    let told = attempt.sh(&script).await;
+    assert!(told.contains("overnight.toml:API") && told.ends_with("listed\n"), "the control: {told}");
+    assert!(hidden(&told) && !others.iter().any(|other| told.contains(other.as_str())), "{told}");
+    let seen = world.upstreams.seen().concat();
+    assert!(seen.contains(VALUE) && !others.iter().any(|other| seen.contains(other.as_str())), "{seen}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use domain::{
     },
 };
 
-use crate::world::{Attempt, World, git, holding};
+use crate::world::{Attempt, World, git, holding, try_git};
 
 /// The rest of a change's life on the host: read, checked, landed, rebuilt, released.
 pub async fn live_on(world: &World, attempt: &Attempt<'_>, head: &CommitId) -> Landing {
@@ -222,11 +222,26 @@ async fn names_pass_for_git_directories() {
 #[tokio::test]
 async fn git_is_replaced_by_a_file() {
     let world = World::new().await;
-    let target = world.repository().join(".git").display().to_string();
-    let before = git(&world.repository(), &["for-each-ref"]);
-    lives(&world, &format!("rm -rf .git; echo 'gitdir: {target}' > .git; echo changed > file.txt")).await;
-    assert!(git(&world.repository(), &["for-each-ref"]).starts_with(before.split(' ').nth(1).map_or("", |_| "")));
-    assert_eq!(git(&world.repository(), &["fsck", "--full", "--no-dangling"]), "");
+    let repository = world.repository();
+    let target = fs::canonicalize(repository.join(".git")).unwrap().display().to_string();
+    let refs = || git(&repository, &["for-each-ref", "--format=%(refname)"]);
+    let before = refs();
+    let attempt = world.attempt(1).await;
+    attempt.sh(&format!("rm -rf .git; echo 'gitdir: {target}' > .git; echo changed > file.txt")).await;
+    // The control: a git that runs there takes the user's repository for the workspace's own.
+    assert_eq!(git(&attempt.upper(), &["rev-parse", "--absolute-git-dir"]).trim(), target);
+    let head = attempt.snapshot().await.unwrap().commit;
+    assert!(!try_git(&repository, &["cat-file", "-e", head.as_str()]).0, "the snapshot is in the user's repository");
+    assert_eq!((refs(), git(&repository, &["status", "--porcelain"])), (before.clone(), String::new()));
+    assert!(!attempt.listing(&head).contains("\t.git"));
+    // Only the landing, which a person asked for, moves anything there: by one commit.
+    let landing = live_on(&world, &attempt, &head).await;
+    assert!(matches!(landing, Landing::Landed { .. }), "{landing:?}");
+    assert_eq!(refs(), before);
+    let landed = format!("{}..main", attempt.origin.base);
+    assert_eq!(git(&repository, &["rev-list", "--count", &landed]), "1\n");
+    assert_eq!(git(&repository, &["diff", "--name-only", &landed]), "file.txt\n");
+    assert_eq!(git(&repository, &["fsck", "--full", "--no-dangling"]), "");
 }
 
 #[tokio::test]

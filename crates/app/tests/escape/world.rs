@@ -178,7 +178,11 @@ impl World {
 
     /// These, and no others.
     pub async fn secrets(&self, values: &[(&str, &str)]) {
-        let scope = format!("repository/{}/{}", self.origin().await.repository.id.0, Stage::Staging.word());
+        self.secrets_of(Stage::Staging, values).await;
+    }
+
+    pub async fn secrets_of(&self, stage: Stage, values: &[(&str, &str)]) {
+        let scope = format!("repository/{}/{}", self.origin().await.repository.id.0, stage.word());
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         self.store.put(scope, Credentials(values.iter().map(own).collect())).await.unwrap();
     }
