@@ -79,11 +79,14 @@ fn bounded(conclusion: TurnConclusion) -> TurnConclusion {
     let cut = |text: &str| clip::head(text, MAX_TEXT);
     match conclusion {
         TurnConclusion::Finished | TurnConclusion::Interrupted | TurnConclusion::OutOfRounds => conclusion,
-        TurnConclusion::Asked { question, choices } => {
+        TurnConclusion::Asked { question, choices, default } => {
             let choices = choices.iter().take(MAX_CHOICES).map(|choice| clip::head(choice, MAX_CHOICE)).collect();
-            TurnConclusion::Asked { question: cut(&question), choices }
+            let default = default.map(|answer| clip::head(&answer, MAX_CHOICE));
+            TurnConclusion::Asked { question: cut(&question), choices, default }
         }
         TurnConclusion::OutOfBudget { why } => TurnConclusion::OutOfBudget { why: cut(&why) },
+        TurnConclusion::Held { why, until } => TurnConclusion::Held { why: cut(&why), until },
+        TurnConclusion::Stalled { why } => TurnConclusion::Stalled { why: cut(&why) },
         TurnConclusion::DeadEnd { why } => TurnConclusion::DeadEnd { why: cut(&why) },
         TurnConclusion::Failed { why } => TurnConclusion::Failed { why: cut(&why) },
     }

@@ -167,8 +167,12 @@ mod tests {
             checks: vec!["cargo test".to_owned()],
             prompt,
             instructions: vec![("AGENTS.md".to_owned(), "Use tabs.".to_owned())],
+            guidance: Arc::default(),
             surroundings: Vec::new(),
             max_rounds: 50,
+            profile: None,
+            void: Vec::new(),
+            fresh: false,
         }
     }
 

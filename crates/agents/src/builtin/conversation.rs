@@ -18,6 +18,9 @@ const UNKNOWN: &str =
     "No result: Overnight was restarted while this ran, so its effects are unknown. Inspect before you repeat it.";
 const NOT_RUN: &str = "Not run: Overnight was restarted before it began.";
 
+/// What an image counts for: models charge for its pixels, not for its bytes.
+const IMAGE_BYTES: usize = 6 * 1024;
+
 /// A tool call's result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Done {
@@ -174,7 +177,7 @@ impl Conversation {
                 None => {}
             },
             EntryBody::End { end } if turn == current => self.end = Some(end),
-            EntryBody::End { .. } | EntryBody::Output { .. } => {}
+            EntryBody::Plan { .. } | EntryBody::Session { .. } | EntryBody::End { .. } | EntryBody::Output { .. } => {}
         }
     }
 
@@ -248,7 +251,7 @@ impl Conversation {
         let last = self.messages.iter().rfind(|message| message.role == Role::Assistant);
         let texts = last.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
             Part::Text { text } => Some(text.trim()),
-            Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => None,
+            Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Image { .. } | Part::Opaque { .. } => None,
         });
         texts.collect::<Vec<_>>().join("\n\n")
     }
@@ -275,7 +278,7 @@ impl Conversation {
 fn calls(message: &Message) -> impl Iterator<Item = (&str, &str, &str)> {
     message.parts.iter().filter_map(|part| match part {
         Part::ToolCall { id, name, arguments } => Some((id.as_str(), name.as_str(), arguments.as_str())),
-        Part::Text { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => None,
+        Part::Text { .. } | Part::ToolResult { .. } | Part::Image { .. } | Part::Opaque { .. } => None,
     })
 }
 
@@ -302,6 +305,7 @@ fn size(part: &Part) -> usize {
         Part::Text { text } => text.len(),
         Part::ToolCall { id, name, arguments } => id.len() + name.len() + arguments.len(),
         Part::ToolResult { id, text, .. } => id.len() + text.len(),
+        Part::Image { .. } => IMAGE_BYTES,
         Part::Opaque { json } => json.len(),
     }
 }

@@ -17,7 +17,7 @@ use domain::{
     ids::CommentId,
     ports::{
         BoxFuture,
-        agent::{Agent, EntryBody, Hands, ModelNeed, TurnConclusion, TurnEnd, TurnRequest},
+        agent::{Agent, EntryBody, Hands, ModelNeed, Needs, TurnConclusion, TurnEnd, TurnRequest},
         model::{Message, Model, ModelFault, ModelRequest, Part, Role, Stop},
     },
 };
@@ -72,8 +72,8 @@ impl Builtin {
 }
 
 impl Agent for Builtin {
-    fn model_need(&self) -> ModelNeed {
-        ModelNeed::Required
+    fn needs(&self) -> Result<Needs, Fault> {
+        Ok(Needs { model: ModelNeed::Required, protocols: Vec::new(), programs: Vec::new(), login: None })
     }
 
     fn run_turn(&self, turn: TurnRequest, hands: Hands) -> BoxFuture<'_, Result<TurnEnd, Fault>> {
@@ -207,6 +207,7 @@ impl Turn<'_> {
                 }
                 TurnConclusion::DeadEnd { why }
             }
+            ModelFault::Held { why, until } => TurnConclusion::Held { why, until },
             ModelFault::Unavailable(why) => TurnConclusion::Failed { why },
             ModelFault::Garbage(why) => {
                 self.journal.write(round, Mark::Garbage.note(&why));
@@ -247,8 +248,8 @@ impl Turn<'_> {
                     Done::ok("The turn ends.")
                 }
                 Ok(Call::Ask(call)) => {
-                    let (question, choices) = (call.question, call.choices);
-                    ending = Some((TurnConclusion::Asked { question, choices }, String::new()));
+                    let tools::Ask { question, choices, default } = call;
+                    ending = Some((TurnConclusion::Asked { question, choices, default }, String::new()));
                     Done::ok("The person is asked; the turn ends.")
                 }
                 _ if at < recorded.len() => recorded[at].clone(),

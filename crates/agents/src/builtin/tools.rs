@@ -48,8 +48,8 @@ const TABLE: [(&str, &str, &str); 9] = [
     ),
     (
         "ask",
-        "Ask the person a question, with choices if there are some. Ends your turn until it is answered.",
-        r#"{"type":"object","properties":{"question":{"type":"string"},"choices":{"type":"array","items":{"type":"string"}}},"required":["question"]}"#,
+        "Ask the person a question, with choices if there are some, and the default that holds if nobody answers. Ends your turn.",
+        r#"{"type":"object","properties":{"question":{"type":"string"},"choices":{"type":"array","items":{"type":"string"}},"default":{"type":"string"}},"required":["question"]}"#,
     ),
     (
         "progress",
@@ -134,6 +134,7 @@ pub(super) struct Ask {
     pub question: String,
     #[serde(default)]
     pub choices: Vec<String>,
+    pub default: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

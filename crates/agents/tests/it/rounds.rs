@@ -81,7 +81,7 @@ async fn a_question_ends_the_turn_and_its_answer_opens_the_next() {
     ]);
     let end = scene.run().await;
     let choices = vec!["red".to_owned(), "blue".to_owned()];
-    assert_eq!(end.conclusion, TurnConclusion::Asked { question: "Which colour?".to_owned(), choices });
+    assert_eq!(end.conclusion, TurnConclusion::Asked { question: "Which colour?".to_owned(), choices, default: None });
     assert!(!scene.path("never").exists());
     scene.next(Prompt::Answer {
         question: "Which colour?".to_owned(),

@@ -245,13 +245,21 @@ impl Transcript for Record {
 pub struct Phone {
     pub comments: Mutex<VecDeque<(CommentId, String)>>,
     pub delivered: Mutex<Vec<(u32, u32)>>,
+    pub notices: Mutex<Vec<String>>,
     pub progress: Mutex<Vec<(Option<u8>, String)>>,
+    noticed: tokio::sync::Notify,
     pub interrupt: watch::Sender<bool>,
 }
 
 impl Phone {
     pub fn comment(&self, id: u32, text: &str) {
         self.comments.lock().unwrap().push_back((CommentId(id), text.to_owned()));
+        self.noticed.notify_waiters();
+    }
+
+    pub fn notice(&self, text: &str) {
+        self.notices.lock().unwrap().push(text.to_owned());
+        self.noticed.notify_waiters();
     }
 }
 
@@ -262,6 +270,22 @@ impl Line for Phone {
 
     fn delivered(&self, comments: Vec<CommentId>, round: u32) {
         self.delivered.lock().unwrap().extend(comments.iter().map(|id| (id.0, round)));
+    }
+
+    fn take_notices(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notices.lock().unwrap())
+    }
+
+    fn noticed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            loop {
+                let noticed = self.noticed.notified();
+                if !self.comments.lock().unwrap().is_empty() || !self.notices.lock().unwrap().is_empty() {
+                    return;
+                }
+                noticed.await;
+            }
+        })
     }
 
     fn progress(&self, percent: Option<u8>, text: String) {
@@ -283,6 +307,7 @@ impl Line for Phone {
 pub struct Scene {
     pub directory: tempfile::TempDir,
     pub model: Arc<Script>,
+    pub side_model: Option<Arc<Script>>,
     pub record: Arc<Record>,
     pub phone: Arc<Phone>,
     pub options: Options,
@@ -303,6 +328,7 @@ impl Scene {
         Self {
             directory,
             model: Script::new(steps),
+            side_model: None,
             record: Arc::default(),
             phone: Arc::default(),
             options: Options::default(),
@@ -318,8 +344,12 @@ impl Scene {
                 checks: Vec::new(),
                 prompt: Prompt::Start { plan: None, comments: Vec::new() },
                 instructions: Vec::new(),
+                guidance: Arc::default(),
                 surroundings: Vec::new(),
                 max_rounds: 50,
+                profile: None,
+                void: Vec::new(),
+                fresh: false,
             },
         }
     }
@@ -332,8 +362,8 @@ impl Scene {
     pub fn argv(argv: &[&str]) -> Self {
         let mut scene = Self::new(Vec::new());
         scene.agent = "command";
-        let agent =
-            AgentChoice { name: "command".to_owned(), argv: argv.iter().map(|&word| word.to_owned()).collect() };
+        let argv = argv.iter().map(|&word| word.to_owned()).collect();
+        let agent = AgentChoice { name: "command".to_owned(), argv, ..AgentChoice::default() };
         scene.turn.brief = Arc::new(Brief { agent, ..(*scene.turn.brief).clone() });
         scene
     }
@@ -342,6 +372,8 @@ impl Scene {
         let root = self.path("");
         Hands {
             endpoint: None,
+            side_model: self.side_model.clone().map(|script| self.metered(script)),
+            login: Vec::new(),
             sandbox: Arc::new(Yard {
                 ends: self.ends,
                 root,
@@ -350,10 +382,14 @@ impl Scene {
                 without_bash: self.without_bash,
                 spawned: Arc::clone(&self.spawned),
             }),
-            model: Some(Arc::new(Metered { script: Arc::clone(&self.model), record: Arc::clone(&self.record) })),
+            model: Some(self.metered(Arc::clone(&self.model))),
             transcript: Arc::clone(&self.record) as Arc<dyn Transcript>,
             line: Arc::clone(&self.phone) as Arc<dyn Line>,
         }
+    }
+
+    fn metered(&self, script: Arc<Script>) -> Arc<dyn Model> {
+        Arc::new(Metered { script, record: Arc::clone(&self.record) })
     }
 
     /// A path of the workspace.
