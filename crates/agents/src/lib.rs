@@ -10,6 +10,7 @@ mod builtin;
 mod clip;
 mod command;
 mod journal;
+mod profiles;
 mod programs;
 mod prompts;
 mod updates;
