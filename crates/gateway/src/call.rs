@@ -1,23 +1,28 @@
 //! The port [`Model`]: one reply for the built-in agent, whatever the provider's language.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use domain::ports::{
     BoxFuture,
     ledger::Ledger,
-    model::{Access, Model, ModelFault, ModelReply, ModelRequest},
+    model::{Access, CallNews, Model, ModelFault, ModelReply, ModelRequest},
 };
 use futures::FutureExt;
 use reqwest::{Method, Response, header::CONTENT_TYPE};
 
 use crate::{
-    dialect::{Complaint, Trouble, excerpt},
+    dialect::{Protocol, Trouble, Wire, excerpt},
     patience::Patience,
     payment::{Order, Payment},
-    prices::Price,
-    route::Route,
+    place::{Call, Placed, Prepared, Unplaced},
+    prices::Counted,
+    route::{Chain, Route},
     sse::Events,
-    upstream::{Answer, Outgoing, Refusal, Upstream},
+    upstream::{Outgoing, Upstream},
+    windows::Held,
 };
 
 /// How often a call is made anew, with a reservation of its own, after its stream was cut in the middle.
@@ -28,27 +33,28 @@ const STRAY_BYTES: usize = 64 << 10;
 const REPLY_BYTES: usize = 64 << 20;
 /// How long the end of an answer is waited for after the end of the reply.
 const END_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is told that an answer goes on.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// A model, bound to an attempt.
 pub(crate) struct BoundModel {
     pub upstream: Arc<Upstream>,
     pub ledger: Arc<dyn Ledger>,
     pub access: Access,
-    pub route: Route,
-    /// The name the provider knows it by.
-    pub model: String,
+    pub chain: Chain,
 }
 
 impl Model for BoundModel {
     fn reply<'a>(&'a self, request: ModelRequest<'a>) -> BoxFuture<'a, Result<ModelReply, ModelFault>> {
-        Box::pin(async move {
-            let longest = self.upstream.deadlines().reply;
-            match tokio::time::timeout(longest, self.ask(&request)).await {
-                Ok(reply) => reply,
-                Err(_) => Err(self.unavailable(&format!("no whole reply within {longest:?}"), None)),
-            }
-        })
+        Box::pin(async move { self.told(&request).await.map(|told| told.reply) })
     }
+}
+
+/// A reply, and who gave it.
+pub(crate) struct Told {
+    pub reply: ModelReply,
+    pub counted: Counted,
+    pub route: Arc<Route>,
 }
 
 /// How one stream ended.
@@ -69,92 +75,106 @@ impl Read {
 }
 
 impl BoundModel {
-    async fn ask(&self, request: &ModelRequest<'_>) -> Result<ModelReply, ModelFault> {
-        let body = self.route.dialect.encode(&self.model, request);
-        let order = Order {
-            model: &self.model,
-            price: Price::of(&self.model),
-            request_bytes: body.len(),
-            kept_input: 0,
-            max_output: u64::from(request.max_output),
-        };
-        let outgoing = Outgoing {
-            method: Method::POST,
-            url: self.route.replies(&self.model)?,
-            headers: self.route.headers(),
-            body,
-        };
+    pub async fn told(&self, request: &ModelRequest<'_>) -> Result<Told, ModelFault> {
+        let longest = self.upstream.deadlines().reply;
+        match tokio::time::timeout(longest, self.ask(request)).await {
+            Ok(told) => told,
+            Err(_) => {
+                let host = &self.chain.first().account.host;
+                Err(unavailable(host, &format!("no whole reply within {longest:?}"), None))
+            }
+        }
+    }
+
+    async fn ask(&self, request: &ModelRequest<'_>) -> Result<Told, ModelFault> {
+        let routes = self.chain.all();
+        let call = Call { ledger: &self.ledger, access: &self.access, chain: &self.chain, routes, asked: None };
         let mut patience = self.upstream.patience();
+        let mut kept = None;
         let mut cuts = 0;
         loop {
-            let mut payment = Payment::reserve(&self.ledger, &self.access, order).await?;
-            let why = match self.call(&outgoing, &mut payment, &mut patience).await? {
-                Ok(reply) => return Ok(reply),
-                Err(why) => why,
+            let placed = self.upstream.place(&call, |route| self.prepare(route, request), kept.take(), &mut patience);
+            let Placed { route, mut payment, response, first } =
+                placed.await.map_err(|unplaced| fault(unplaced, &patience))?;
+            let host = &route.account.host;
+            let why = match self.read(&route, (first, response), &mut payment).await {
+                Read::Reply(reply) => {
+                    self.access.watch.tell(CallNews::Answered);
+                    let counted = payment.reported.unwrap_or_default();
+                    return Ok(Told { reply, counted, route });
+                }
+                Read::Garbage(why) => {
+                    self.access.watch.tell(CallNews::Answered);
+                    return Err(ModelFault::Garbage(format!("{host} answered with no valid reply: {why}")));
+                }
+                Read::Nothing(why) => {
+                    payment.charge.lost();
+                    kept = Some(payment);
+                    if patience.pause().await.is_err() {
+                        return Err(unavailable(host, &why, Some(&patience)));
+                    }
+                    continue;
+                }
+                Read::Cut(why) => why,
             };
             // Settled before the next reservation is made, which would otherwise not see it.
             drop(payment);
             cuts += 1;
-            if cuts > NEW_CALLS || patience.pause(None).await.is_err() {
-                return Err(
-                    self.unavailable(&format!("its reply broke off {cuts} times, last: {why}"), Some(&patience))
-                );
+            if cuts > NEW_CALLS || patience.pause().await.is_err() {
+                let why = format!("its reply broke off {cuts} times, last: {why}");
+                return Err(unavailable(host, &why, Some(&patience)));
             }
             tracing::info!(attempt = %self.access.key, why, "a reply broke off; the model is asked anew");
         }
     }
 
-    /// One call on one reservation. Inner `Err`: it was cut off in the middle of its reply.
-    async fn call(
-        &self,
-        outgoing: &Outgoing,
-        payment: &mut Payment,
-        patience: &mut Patience,
-    ) -> Result<Result<ModelReply, String>, ModelFault> {
-        loop {
-            let response = match self.upstream.exchange(outgoing, patience, &mut payment.charge).await? {
-                Answer::Good(response) => response,
-                Answer::Refused(refusal) => return Err(self.refused(&refusal, patience)),
-                Answer::Unreached(why) => return Err(self.unavailable(&why, Some(patience))),
-            };
-            match self.read(response, payment).await {
-                Read::Reply(reply) => return Ok(Ok(reply)),
-                Read::Cut(why) => return Ok(Err(why)),
-                Read::Garbage(why) => {
-                    return Err(ModelFault::Garbage(format!(
-                        "{} answered with no valid reply: {why}",
-                        self.route.host
-                    )));
-                }
-                Read::Nothing(why) => {
-                    payment.charge.lost();
-                    if patience.pause(None).await.is_err() {
-                        return Err(self.unavailable(&why, Some(patience)));
-                    }
-                }
-            }
-        }
+    fn prepare(&self, route: &Route, request: &ModelRequest<'_>) -> Result<Prepared, domain::Fault> {
+        let protocol = protocol(route);
+        let body = protocol.encode(&route.model, request);
+        let order = Order {
+            model: route.model.clone(),
+            price: self.chain.catalogue().price(&route.provider, &route.model, self.upstream.today()),
+            request_bytes: body.len(),
+            kept_input: 0,
+            max_output: u64::from(request.max_output),
+        };
+        let (url, headers) = (route.replies(protocol)?, route.headers(protocol));
+        Ok(Prepared { outgoing: Outgoing { method: Method::POST, url, headers, body }, order })
     }
 
     /// Reads a streamed reply to its end.
-    async fn read(&self, mut response: Response, payment: &mut Payment) -> Read {
+    async fn read(
+        &self,
+        route: &Route,
+        (mut first, mut response): (Option<bytes::Bytes>, Response),
+        payment: &mut Payment,
+    ) -> Read {
         if let Some(kind) = stray(&response) {
-            let body = match self.upstream.body(&mut response, STRAY_BYTES).await {
-                Ok(body) | Err((_, body)) => body,
+            let rest = match self.upstream.body(&mut response, STRAY_BYTES).await {
+                Ok(rest) | Err((_, rest)) => rest,
             };
-            let text = String::from_utf8_lossy(&body);
-            let said = Complaint::read(&text).map_or_else(|| excerpt(&text), |complaint| complaint.to_string());
-            return Read::Garbage(format!("{kind} instead of a stream of events: {said}"));
+            let body = [first.unwrap_or_default(), rest].concat();
+            return Read::Garbage(format!(
+                "{kind} instead of a stream of events: {}",
+                excerpt(&String::from_utf8_lossy(&body))
+            ));
         }
         let mut events = Events::default();
-        let mut decoder = self.route.dialect.decoder();
-        let (mut begun, mut bytes) = (false, 0);
+        let mut decoder = protocol(route).decoder();
+        let (mut begun, mut bytes, mut told) = (false, 0, None::<Instant>);
         let broken_off = loop {
-            let piece = match self.upstream.piece(&mut response).await {
-                Ok(Some(piece)) => piece,
-                Ok(None) => break None,
-                Err(why) => break Some(why),
+            let piece = match first.take() {
+                Some(first) => first,
+                None => match self.upstream.piece(&mut response).await {
+                    Ok(Some(piece)) => piece,
+                    Ok(None) => break None,
+                    Err(why) => break Some(why),
+                },
             };
+            if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                self.access.watch.tell(CallNews::Answering);
+                told = Some(Instant::now());
+            }
             bytes += piece.len();
             if bytes > REPLY_BYTES {
                 return Read::Garbage(format!("a reply of more than {REPLY_BYTES} bytes"));
@@ -192,24 +212,30 @@ impl BoundModel {
             }),
         }
     }
+}
 
-    fn refused(&self, refusal: &Refusal, patience: &Patience) -> ModelFault {
-        let host = &self.route.host;
-        if refusal.is_about_the_key() {
-            ModelFault::DeadKey(format!(
-                "{host} refuses the key ({refusal}); check it at the provider, then `overnight key set` or set it anew"
-            ))
-        } else if refusal.is_passing() {
-            self.unavailable(&refusal.to_string(), Some(patience))
-        } else {
-            ModelFault::Rejected(format!("{host} refuses the request to `{}`: {refusal}", self.model))
+/// In which of its protocols a route is asked.
+fn protocol(route: &Route) -> Protocol {
+    // A provider speaks one at least.
+    route.account.protocols.first().copied().unwrap_or(Protocol::ChatCompletions)
+}
+
+fn fault(unplaced: Unplaced, patience: &Patience) -> ModelFault {
+    match unplaced {
+        Unplaced::Refused(refusal, route) => {
+            ModelFault::Rejected(format!("{} refuses the request to `{}`: {refusal}", route.account.host, route.model))
         }
+        Unplaced::DeadKey(_, why) => ModelFault::DeadKey(why),
+        Unplaced::Held(Held { why, until }) => ModelFault::Held { why, until },
+        Unplaced::Unreached { host, why, .. } => unavailable(&host, &why, Some(patience)),
+        Unplaced::OverBudget(why) => ModelFault::OverBudget(why),
+        Unplaced::Port(fault) => ModelFault::Port(fault),
     }
+}
 
-    fn unavailable(&self, why: &str, patience: Option<&Patience>) -> ModelFault {
-        let tries = patience.map(|patience| format!(" after {} tries", patience.tried())).unwrap_or_default();
-        ModelFault::Unavailable(format!("{} gave no reply{tries}: {why}", self.route.host))
-    }
+fn unavailable(host: &str, why: &str, patience: Option<&Patience>) -> ModelFault {
+    let tries = patience.map(|patience| format!(" after {} tries", patience.tried())).unwrap_or_default();
+    ModelFault::Unavailable(format!("{host} gave no reply{tries}: {why}"))
 }
 
 /// What an answer is, when it surely is no stream of events. (Some local servers leave the type out.)

@@ -1,17 +1,17 @@
 //! The port [`Gateways`], and what it is made of.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use domain::{
     Fault,
-    budget::Purse,
-    ids::AttemptKey,
+    budget::{Budget, Purse},
+    ids::{AttemptKey, AttemptNo, TaskId, TurnNo},
     ports::{
         BoxFuture, Clock,
         ledger::Ledger,
         model::{
-            Access, Comparing, Credentials, Endpoint, Gateways, Model, ModelAsk, ModelInfo, Replayed, ResolvedModel,
-            TriedModel,
+            Access, CallNews, CallWatch, Comparing, Credentials, Endpoint, Gateways, Message, Model, ModelAsk,
+            ModelFault, ModelInfo, ModelRequest, Part, Replayed, ResolvedModel, Role, TriedModel,
         },
         record::Exchange,
     },
@@ -19,12 +19,25 @@ use domain::{
 use tokio::sync::OnceCell;
 
 use crate::{
-    call::BoundModel,
+    call::{BoundModel, Told},
+    catalogue::{Catalogue, ModelConfig},
+    listing,
     patience::Retry,
+    providers::ProviderConfig,
     proxy::{Proxy, Rewrites},
-    route::{self, Route},
+    route::Chain,
     upstream::{Deadlines, Upstream},
 };
+
+/// The output cap of a trial: models that think before they speak need some room for it.
+const TRIAL_TOKENS: u32 = 1024;
+
+/// Hears of the calls of no attempt.
+struct Nobody;
+
+impl CallWatch for Nobody {
+    fn tell(&self, _: CallNews) {}
+}
 
 /// What a gateway works with.
 #[derive(Clone)]
@@ -35,12 +48,23 @@ pub struct Options {
     pub deadlines: Deadlines,
     /// The output cap, in tokens, of an agent's call that names none: without a cap there is no telling what to reserve.
     pub output_cap: u32,
+    /// Besides those that are known.
+    pub providers: Vec<ProviderConfig>,
+    pub models: Vec<ModelConfig>,
 }
 
 impl Options {
     /// The usual bounds.
     pub fn new(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) -> Self {
-        Self { ledger, clock, retry: Retry::default(), deadlines: Deadlines::default(), output_cap: 16_384 }
+        Self {
+            ledger,
+            clock,
+            retry: Retry::default(),
+            deadlines: Deadlines::default(),
+            output_cap: 16_384,
+            providers: Vec::new(),
+            models: Vec::new(),
+        }
     }
 }
 
@@ -50,6 +74,8 @@ impl std::fmt::Debug for Options {
             .field("retry", &self.retry)
             .field("deadlines", &self.deadlines)
             .field("output_cap", &self.output_cap)
+            .field("providers", &self.providers)
+            .field("models", &self.models)
             .finish_non_exhaustive()
     }
 }
@@ -58,6 +84,7 @@ impl std::fmt::Debug for Options {
 pub struct Gateway {
     ledger: Arc<dyn Ledger>,
     upstream: Arc<Upstream>,
+    catalogue: Arc<Catalogue>,
     output_cap: u32,
     /// Opened for the first agent with a client of its own.
     proxy: OnceCell<Proxy>,
@@ -70,11 +97,18 @@ impl std::fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    /// Opens nothing yet: neither a connection nor a port.
-    pub fn new(options: Options) -> Arc<Self> {
-        let Options { ledger, clock, retry, deadlines, output_cap } = options;
+    /// Opens nothing yet: neither a connection nor a port. `Input`: providers or models of the configuration cannot be.
+    pub fn new(options: Options) -> Result<Arc<Self>, Fault> {
+        let Options { ledger, clock, retry, deadlines, output_cap, providers, models } = options;
         let upstream = Arc::new(Upstream::new(deadlines, retry, clock));
-        Arc::new(Self { ledger, upstream, output_cap, proxy: OnceCell::new() })
+        let catalogue = Arc::new(Catalogue::new(providers, models)?);
+        Ok(Arc::new(Self { ledger, upstream, catalogue, output_cap, proxy: OnceCell::new() }))
+    }
+
+    fn bound(&self, access: Access) -> Result<BoundModel, Fault> {
+        let chain = Chain::new(&self.catalogue, &access.model, &access.credentials)?;
+        let (upstream, ledger) = (Arc::clone(&self.upstream), Arc::clone(&self.ledger));
+        Ok(BoundModel { upstream, ledger, access, chain })
     }
 
     /// How often requests of agents' own clients were changed, since the start.
@@ -85,38 +119,70 @@ impl Gateway {
 
 impl Gateways for Gateway {
     fn resolve(&self, ask: ModelAsk<'_>) -> Result<ResolvedModel, Fault> {
-        route::resolve(ask)
+        self.catalogue.resolve(ask, self.upstream.today())
     }
 
     fn model(&self, access: Access) -> Result<Arc<dyn Model>, Fault> {
-        let (dialect, bare) = route::named(&access.model)?;
-        let model = bare.to_owned();
-        let route = Route::new(dialect, &access.credentials)?;
-        let (upstream, ledger) = (Arc::clone(&self.upstream), Arc::clone(&self.ledger));
-        Ok(Arc::new(BoundModel { upstream, ledger, access, route, model }))
+        Ok(Arc::new(self.bound(access)?))
     }
 
     fn endpoint(&self, access: Access) -> BoxFuture<'_, Result<Endpoint, Fault>> {
         Box::pin(async move {
+            let chain = Chain::new(&self.catalogue, &access.model, &access.credentials)?;
             let open = || Proxy::open(Arc::clone(&self.upstream), Arc::clone(&self.ledger), self.output_cap);
-            let ask = ModelAsk {
-                name: Some(&access.model),
-                credentials: &access.credentials,
-                budget: &access.budget,
-                protocols: &[],
-            };
-            let protocols = route::resolve(ask)?.protocols;
-            let model = route::named(&access.model)?.1.to_owned();
-            Ok(self.proxy.get_or_try_init(open).await?.admit(access, model, protocols))
+            Ok(self.proxy.get_or_try_init(open).await?.admit(access, chain))
         })
     }
 
-    fn models(&self, _: Credentials) -> BoxFuture<'_, Vec<ModelInfo>> {
-        Box::pin(async { Vec::new() })
+    fn models(&self, credentials: Credentials) -> BoxFuture<'_, Vec<ModelInfo>> {
+        Box::pin(async move { listing::models(&self.catalogue, &self.upstream, &credentials).await })
     }
 
-    fn try_out(&self, name: String, _: Credentials, _: Vec<Purse>) -> BoxFuture<'_, Result<TriedModel, Fault>> {
-        Box::pin(async move { Err(Fault::bug(format!("`{name}` cannot be tried out yet"))) })
+    fn try_out(
+        &self,
+        name: String,
+        credentials: Credentials,
+        purses: Vec<Purse>,
+    ) -> BoxFuture<'_, Result<TriedModel, Fault>> {
+        Box::pin(async move {
+            let budget = Budget::default();
+            let ask = ModelAsk { name: Some(&name), credentials: &credentials, budget: &budget, protocols: &[] };
+            let access = Access {
+                // Of no task: it is paid from the purses alone.
+                key: AttemptKey { task: TaskId(0), attempt: AttemptNo(0) },
+                turn: TurnNo(0),
+                model: self.resolve(ask)?.name,
+                credentials,
+                budget,
+                purses,
+                redactor: Arc::default(),
+                watch: Arc::new(Nobody),
+            };
+            let model = self.bound(access)?;
+            let text = "Answer with the one word: ready".to_owned();
+            let messages = [Message { role: Role::User, parts: vec![Part::Text { text }] }];
+            let begun = Instant::now();
+            let request = ModelRequest { system: "", tools: &[], messages: &messages, max_output: TRIAL_TOKENS };
+            let Told { reply, counted, route } = model.told(&request).await.map_err(|fault| match fault {
+                ModelFault::Port(fault) => fault,
+                ModelFault::Held { .. } | ModelFault::Unavailable(_) => Fault::transient(fault.to_string()),
+                fault => Fault::input(fault.to_string()),
+            })?;
+            let said = reply.message.parts.into_iter().filter_map(|part| match part {
+                Part::Text { text } => Some(text),
+                _ => None,
+            });
+            let price = self.catalogue.price(&route.provider, &route.model, self.upstream.today());
+            Ok(TriedModel {
+                name,
+                host: route.account.host.clone(),
+                account: route.account.name.clone(),
+                text: said.collect(),
+                usage: reply.usage,
+                cost: price.map(|price| price.cost(&counted)),
+                milliseconds: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            })
+        })
     }
 
     fn replay(&self, key: AttemptKey, _: Vec<Exchange>, _: Comparing) -> BoxFuture<'_, Result<Replayed, Fault>> {

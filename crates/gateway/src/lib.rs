@@ -6,19 +6,27 @@
 #![forbid(unsafe_code)]
 
 mod call;
+mod catalogue;
 mod dialect;
 mod gateway;
+mod listing;
 mod patience;
 mod payment;
+mod place;
 mod prices;
+mod providers;
 mod proxy;
 mod route;
 pub mod scripted;
 mod sse;
 mod upstream;
+mod windows;
 
+pub use catalogue::ModelConfig;
 pub use dialect::Dialect;
 pub use gateway::{Gateway, Options};
 pub use patience::Retry;
+pub use prices::PriceConfig;
+pub use providers::{KeyHeader, ProviderConfig};
 pub use proxy::Rewrites;
 pub use upstream::Deadlines;

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use domain::ports::Clock;
+use jiff::Timestamp;
 use reqwest::header::HeaderMap;
+
+use crate::dialect::Complaint;
 
 /// Bounds of trying again.
 #[derive(Clone, Copy, Debug)]
@@ -41,21 +44,37 @@ impl Patience {
         self.tried
     }
 
-    /// Pauses before the next try, as long as the provider `asked` for or as experience says. `Err`: no further try.
-    pub async fn pause(&mut self, asked: Option<Duration>) -> Result<(), Exhausted> {
+    /// Pauses before the next try. `Err`: no further try.
+    pub async fn pause(&mut self) -> Result<(), Exhausted> {
+        let doubled = self.retry.first.saturating_mul(1 << (self.tried - 1).min(16));
+        // Between half and whole of it, so that many that failed together do not come back together.
+        let pause = doubled.mul_f64(chance().mul_add(0.5, 0.5));
+        if pause > self.left() {
+            return Err(Exhausted);
+        }
+        self.again()?;
+        self.waited(pause);
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// Another try. `Err`: there is none left.
+    pub fn again(&mut self) -> Result<(), Exhausted> {
         if self.tried >= self.retry.tries {
             return Err(Exhausted);
         }
-        let doubled = self.retry.first.saturating_mul(1 << (self.tried - 1).min(16));
-        // Between half and whole of it, so that many that failed together do not come back together.
-        let pause = asked.unwrap_or_else(|| doubled.mul_f64(chance().mul_add(0.5, 0.5)));
-        if self.paused.saturating_add(pause) > self.retry.in_all {
-            return Err(Exhausted);
-        }
         self.tried += 1;
-        self.paused += pause;
-        tokio::time::sleep(pause).await;
         Ok(())
+    }
+
+    /// How long may be waited yet, in all.
+    pub fn left(&self) -> Duration {
+        self.retry.in_all.saturating_sub(self.paused)
+    }
+
+    /// Counts a wait.
+    pub fn waited(&mut self, pause: Duration) {
+        self.paused = self.paused.saturating_add(pause);
     }
 }
 
@@ -69,19 +88,86 @@ fn chance() -> f64 {
     f64::from(u32::try_from(low & 0xffff_ffff).unwrap_or_default()) / f64::from(u32::MAX)
 }
 
-/// The pause a provider asks for: `retry-after-ms`, or `retry-after` in seconds or as a date.
-pub(crate) fn asked(headers: &HeaderMap, clock: &dyn Clock) -> Option<Duration> {
+/// The pause a provider asks for: by `retry-after`, by the time at which a spent quota is whole again, or in the words of its complaint.
+pub(crate) fn asked(headers: &HeaderMap, complaint: &Complaint, clock: &dyn Clock) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let number = |name| text(name)?.parse::<f64>().ok();
     let span = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
+    let until = |then: Timestamp| Duration::try_from(then.duration_since(clock.now())).unwrap_or(Duration::ZERO);
     if let Some(milliseconds) = number("retry-after-ms") {
         return span(milliseconds / 1000.0);
     }
     if let Some(seconds) = number("retry-after") {
         return span(seconds);
     }
-    let date = jiff::fmt::rfc2822::parse(text("retry-after")?).ok()?.timestamp();
-    Some(Duration::try_from(date.duration_since(clock.now())).unwrap_or(Duration::ZERO))
+    let date = text("retry-after").and_then(|text| jiff::fmt::rfc2822::parse(text).ok());
+    date.map(|date| until(date.timestamp())).or(complaint.retry).or_else(|| reset(headers, until))
+}
+
+/// When a provider's quotas are whole again: the latest of those that are used up, or of all where none says that it is.
+fn reset(headers: &HeaderMap, until: impl Fn(Timestamp) -> Duration) -> Option<Duration> {
+    let mut spent = None;
+    let mut any = None;
+    for (name, value) in headers {
+        let Some(front) = name.as_str().split_once("ratelimit-") else { continue };
+        let Some(of) = front
+            .1
+            .strip_suffix("-reset")
+            .or_else(|| front.1.strip_prefix("reset-"))
+            .or((front.1 == "reset").then_some(""))
+        else {
+            continue;
+        };
+        let Some(pause) = value.to_str().ok().and_then(|text| moment(text, &until)) else { continue };
+        let left = match of {
+            "" => format!("{}ratelimit-remaining", front.0),
+            of if front.1.ends_with("-reset") => format!("{}ratelimit-{of}-remaining", front.0),
+            of => format!("{}ratelimit-remaining-{of}", front.0),
+        };
+        any = any.max(Some(pause));
+        if headers.get(left).is_some_and(|left| left.as_bytes() == b"0") {
+            spent = spent.max(Some(pause));
+        }
+    }
+    spent.or(any)
+}
+
+/// A moment or a span: `2026-11-20T12:00:30Z`, `6m0s`, `1730000000` (or in milliseconds), `12` seconds.
+fn moment(text: &str, until: impl Fn(Timestamp) -> Duration) -> Option<Duration> {
+    /// No span of seconds is that long, and every time of the epoch is later.
+    const EPOCH: f64 = 1e9;
+    if let Ok(number) = text.parse::<f64>() {
+        #[expect(clippy::cast_possible_truncation, reason = "saturates, and what is out of range is no timestamp")]
+        let at = |milliseconds: f64| Timestamp::from_millisecond(milliseconds as i64).ok().map(&until);
+        return match number {
+            milliseconds if milliseconds >= EPOCH * 1e3 => at(milliseconds),
+            seconds if seconds >= EPOCH => at(seconds * 1e3),
+            seconds => Duration::try_from_secs_f64(seconds).ok(),
+        };
+    }
+    text.parse().ok().map(until).or_else(|| span(text))
+}
+
+/// A span as providers write it: `1h6m0.5s`, `350ms`.
+pub(crate) fn span(text: &str) -> Option<Duration> {
+    let (mut rest, mut whole) = (text, 0.0);
+    while !rest.is_empty() {
+        let end = rest.find(|char: char| !char.is_ascii_digit() && char != '.')?;
+        let (number, after) = rest.split_at(end);
+        let length = after.find(|char: char| !char.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(length);
+        let seconds = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86400.0,
+            _ => return None,
+        };
+        whole += number.parse::<f64>().ok()? * seconds;
+        rest = after;
+    }
+    (!text.is_empty()).then(|| Duration::try_from_secs_f64(whole).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -100,7 +186,8 @@ mod tests {
     fn the_pause_asked_for_is_read_in_every_form() {
         let clock = At("2026-11-20T12:00:00Z".parse().unwrap());
         let read = |name: &'static str, value: &'static str| {
-            asked(&HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]), &clock)
+            let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
+            asked(&headers, &Complaint::default(), &clock)
         };
         assert_eq!(read("retry-after-ms", "250"), Some(Duration::from_millis(250)));
         assert_eq!(read("retry-after", "1.5"), Some(Duration::from_millis(1500)));
@@ -111,14 +198,45 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_latest_quota_that_is_used_up_counts() {
+        let clock = At("2026-11-20T12:00:00Z".parse().unwrap());
+        let read = |all: &[(&'static str, &'static str)]| {
+            let headers = all.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            asked(&headers, &Complaint::default(), &clock).map(|pause| pause.as_millis())
+        };
+        let anthropics = |left: &'static str| {
+            read(&[
+                ("anthropic-ratelimit-requests-remaining", left),
+                ("anthropic-ratelimit-requests-reset", "2026-11-20T12:00:10Z"),
+                ("anthropic-ratelimit-input-tokens-remaining", "77"),
+                ("anthropic-ratelimit-input-tokens-reset", "2026-11-20T12:01:00Z"),
+            ])
+        };
+        assert_eq!((anthropics("0"), anthropics("5")), (Some(10_000), Some(60_000)));
+        let openais = [("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "6m0.5s")];
+        assert_eq!(read(&openais), Some(360_500));
+        assert_eq!(read(&[openais[0], openais[1], ("x-ratelimit-reset-requests", "1h")]), Some(360_500));
+        assert_eq!(
+            read(&[("x-ratelimit-reset", "1795176005000")]),
+            Some(5000),
+            "in milliseconds, as OpenRouter says it"
+        );
+        assert_eq!(read(&[("anthropic-ratelimit-unified-reset", "1795176005")]), Some(5000));
+        assert_eq!(read(&[("x-ratelimit-reset-tokens", "soon"), ("x-ratelimit-limit", "5")]), None);
+        assert_eq!(read(&[openais[0], openais[1], ("retry-after", "2")]), Some(2000), "it says so itself");
+    }
+
     #[tokio::test]
     async fn tries_and_pauses_are_bounded() {
         let retry = Retry { tries: 3, first: Duration::from_micros(1), in_all: Duration::from_secs(1) };
         let mut patience = Patience::new(retry);
-        assert_eq!(patience.pause(Some(Duration::from_secs(2))).await, Err(Exhausted), "longer than all pauses may be");
-        assert_eq!(patience.pause(None).await, Ok(()));
-        assert_eq!(patience.pause(Some(Duration::ZERO)).await, Ok(()));
-        assert_eq!(patience.pause(None).await, Err(Exhausted), "three tries");
+        assert_eq!(patience.pause().await, Ok(()));
+        assert_eq!(patience.again(), Ok(()));
+        assert_eq!(patience.pause().await, Err(Exhausted), "three tries");
         assert_eq!(patience.tried(), 3);
+        let mut patience = Patience::new(retry);
+        patience.waited(Duration::from_secs(2));
+        assert_eq!((patience.left(), patience.pause().await), (Duration::ZERO, Err(Exhausted)), "no time is left");
     }
 }

@@ -50,7 +50,7 @@ pub(crate) struct Payment {
     id: String,
     key: AttemptKey,
     model: String,
-    price: Option<&'static Price>,
+    price: Option<Price>,
     pub charge: Charge,
     /// What the provider has reported so far.
     pub reported: Option<Counted>,
@@ -61,11 +61,10 @@ pub(crate) struct Payment {
 }
 
 /// What is paid for: a call of a model, and how large it can become.
-#[derive(Clone, Copy)]
-pub(crate) struct Order<'a> {
-    pub model: &'a str,
+pub(crate) struct Order {
+    pub model: String,
     /// `None`: not known.
-    pub price: Option<&'static Price>,
+    pub price: Option<Price>,
     pub request_bytes: usize,
     /// Tokens of input that are not in the request, as the provider has them already.
     pub kept_input: u64,
@@ -74,7 +73,7 @@ pub(crate) struct Order<'a> {
 
 impl Payment {
     /// Reserves what the call can cost at most. `OverBudget`: the budget does not allow it.
-    pub async fn reserve(ledger: &Arc<dyn Ledger>, access: &Access, order: Order<'_>) -> Result<Self, ModelFault> {
+    pub async fn reserve(ledger: &Arc<dyn Ledger>, access: &Access, order: Order) -> Result<Self, ModelFault> {
         let Order { model, price, request_bytes, kept_input, max_output } = order;
         let bytes = u64::try_from(request_bytes).unwrap_or(u64::MAX);
         let input = bytes.saturating_mul(2).div_ceil(BYTES_PER_TWO_TOKENS).saturating_add(kept_input);
@@ -84,7 +83,7 @@ impl Payment {
             ledger: Arc::clone(ledger),
             id: uuid::Uuid::now_v7().simple().to_string(),
             key: access.key,
-            model: model.to_owned(),
+            model,
             price,
             charge: Charge::default(),
             reported: None,
@@ -105,6 +104,11 @@ impl Payment {
         };
         payment.taken = false;
         Err(refused)
+    }
+
+    /// Whether it was reserved for calls of this model.
+    pub fn is_for(&self, model: &str) -> bool {
+        self.model == model
     }
 
     /// The provider's answer is there in full. Without a report it is settled by estimate.

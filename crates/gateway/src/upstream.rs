@@ -1,4 +1,4 @@
-//! The connections to providers: one request, tried until the provider says something that lasts.
+//! The connections to providers: one request, and what comes back.
 
 use std::{
     net::IpAddr,
@@ -12,8 +12,8 @@ use reqwest::{Client, Method, Response, StatusCode, Url, header::HeaderMap, redi
 
 use crate::{
     dialect::Complaint,
-    patience::{Patience, Retry, asked},
-    payment::Charge,
+    patience::{Patience, Retry},
+    windows::Windows,
 };
 
 /// The most of an error's body that is kept.
@@ -44,21 +44,12 @@ impl Default for Deadlines {
     }
 }
 
-/// What is sent, as often as it takes.
+/// What is sent.
 pub(crate) struct Outgoing {
     pub method: Method,
     pub url: Url,
     pub headers: HeaderMap,
     pub body: Bytes,
-}
-
-/// What came back in the end.
-pub(crate) enum Answer {
-    /// Status 2xx; the body is still to come.
-    Good(Response),
-    Refused(Refusal),
-    /// No answer came, and no further try is left: why.
-    Unreached(String),
 }
 
 /// An answer that is no success, after all retries that could help.
@@ -77,6 +68,17 @@ impl Refusal {
             408 | 409 | 425 => true,
             status => status >= 500,
         }
+    }
+
+    /// Whether nobody need ask for some time: the account's quota is used up, or its provider overloaded.
+    pub fn is_about_quota(&self) -> bool {
+        matches!(self.status.as_u16(), 429 | 529) || self.complaint.is_about_quota()
+    }
+
+    /// Of a key that was refused before.
+    pub fn dead(said: &str) -> Self {
+        let complaint = Complaint::of(said.to_owned());
+        Self { status: StatusCode::UNAUTHORIZED, headers: HeaderMap::new(), body: Bytes::new(), complaint }
     }
 
     /// Whether the key, or the account behind it, is of no use.
@@ -98,13 +100,15 @@ pub(crate) struct Upstream {
     deadlines: Deadlines,
     retry: Retry,
     clock: Arc<dyn Clock>,
+    windows: Arc<Windows>,
     near: OnceLock<Client>,
     far: OnceLock<Client>,
 }
 
 impl Upstream {
     pub fn new(deadlines: Deadlines, retry: Retry, clock: Arc<dyn Clock>) -> Self {
-        Self { deadlines, retry, clock, near: OnceLock::new(), far: OnceLock::new() }
+        let windows = Windows::new(Arc::clone(&clock), retry.first);
+        Self { deadlines, retry, clock, windows, near: OnceLock::new(), far: OnceLock::new() }
     }
 
     pub fn deadlines(&self) -> &Deadlines {
@@ -115,63 +119,39 @@ impl Upstream {
         Patience::new(self.retry)
     }
 
-    /// Sends until the provider answers with something that lasts, or patience is at its end. `charge` learns what each try may
-    /// have cost.
-    pub async fn exchange(
-        &self,
-        outgoing: &Outgoing,
-        patience: &mut Patience,
-        charge: &mut Charge,
-    ) -> Result<Answer, Fault> {
-        let client = self.client(&outgoing.url)?;
-        loop {
-            charge.sending();
-            let why = match self.send(client, outgoing).await {
-                Ok(response) if response.status().is_success() => return Ok(Answer::Good(response)),
-                Ok(response) => {
-                    charge.refused();
-                    let refusal = self.refusal(response).await;
-                    let pause = asked(&refusal.headers, self.clock.as_ref());
-                    if !refusal.is_passing() || patience.pause(pause).await.is_err() {
-                        return Ok(Answer::Refused(refusal));
-                    }
-                    refusal.to_string()
-                }
-                Err(Failed { why, sent }) => {
-                    if sent {
-                        charge.lost();
-                    } else {
-                        charge.refused();
-                    }
-                    if patience.pause(None).await.is_err() {
-                        return Ok(Answer::Unreached(why));
-                    }
-                    why
-                }
-            };
-            tracing::info!(host = host(&outgoing.url), why, tries = patience.tried(), "the model is asked again");
-        }
+    /// Prices are of days.
+    pub fn today(&self) -> jiff::civil::Date {
+        self.clock.now().to_zoned(jiff::tz::TimeZone::UTC).date()
     }
 
-    async fn send(&self, client: &Client, outgoing: &Outgoing) -> Result<Response, Failed> {
+    pub fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    pub fn windows(&self) -> &Arc<Windows> {
+        &self.windows
+    }
+
+    /// Sends once. `Err`: no connection can be made from this machine at all. Inner `Err`: no answer came.
+    pub async fn send(&self, outgoing: &Outgoing) -> Result<Result<Response, Failed>, Fault> {
         let Outgoing { method, url, headers, body } = outgoing;
+        let client = self.client(url)?;
         let sending = client.request(method.clone(), url.clone()).headers(headers.clone()).body(body.clone()).send();
-        match tokio::time::timeout(self.deadlines.answer, sending).await {
+        Ok(match tokio::time::timeout(self.deadlines.answer, sending).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failed { sent: !error.is_connect() && !error.is_builder(), why: chain(&error) }),
             Err(_) => Err(Failed { sent: true, why: format!("no answer within {:?}", self.deadlines.answer) }),
-        }
+        })
     }
 
     /// Reads what an error says; a body that does not come is none.
-    async fn refusal(&self, mut response: Response) -> Refusal {
+    pub async fn refusal(&self, mut response: Response) -> Refusal {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = match self.body(&mut response, ERROR_BYTES).await {
             Ok(body) | Err((_, body)) => body,
         };
         let text = String::from_utf8_lossy(&body);
-        let complaint = Complaint::read(&text)
-            .unwrap_or_else(|| Complaint { kind: String::new(), message: crate::dialect::excerpt(&text) });
+        let complaint = Complaint::read(&text).unwrap_or_else(|| Complaint::of(crate::dialect::excerpt(&text)));
         Refusal { status, headers, body, complaint }
     }
 
@@ -219,12 +199,13 @@ impl Upstream {
 }
 
 /// A try that got no answer.
-struct Failed {
-    why: String,
+pub(crate) struct Failed {
+    pub why: String,
     /// Whether the provider may have received the request.
-    sent: bool,
+    pub sent: bool,
 }
 
+/// Without its port.
 fn host(url: &Url) -> &str {
     url.host_str().unwrap_or_default()
 }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::{
     Complaint, Trouble, gemini,
     openai::is_reasoning,
+    responses,
     tokens::{Count, account},
     write::{comma, is_object, raw, string},
 };
@@ -109,7 +110,7 @@ fn encode_part(out: &mut Vec<u8>, part: &Part) {
             raw(out, "}}");
         }
         // Another dialect's secrets mean nothing here.
-        Part::Opaque { json } if is_reasoning(json) || gemini::is_own(json) => {}
+        Part::Opaque { json } if is_reasoning(json) || gemini::is_own(json) || responses::is_own(json) => {}
         Part::Opaque { json } => {
             comma(out);
             raw(out, json);

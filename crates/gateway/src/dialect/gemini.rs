@@ -19,7 +19,7 @@ use super::{
 use crate::prices::Counted;
 
 /// Before the names of models in a path.
-const MODELS: &str = "/v1beta/models/";
+pub(crate) const MODELS: &str = "/v1beta/models/";
 /// Begins the name that we give a call that came without one. It is not sent back.
 const OUR_NAME: &str = "unnamed-";
 /// Begins every opaque part of this dialect.

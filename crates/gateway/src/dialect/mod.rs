@@ -7,13 +7,15 @@ pub(crate) mod responses;
 mod tokens;
 mod write;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 pub(crate) use domain::ports::model::Protocol;
 use domain::ports::model::{ModelReply, ModelRequest};
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-use crate::prices::Counted;
+use crate::{patience::span, prices::Counted};
 
 /// A provider's language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,24 +38,6 @@ impl Dialect {
         }
     }
 
-    /// Encodes a request as the body of a streamed call.
-    pub(crate) fn encode(self, model: &str, request: &ModelRequest<'_>) -> Bytes {
-        match self {
-            Self::Anthropic => anthropic::encode(model, request),
-            // Its model stands in the path.
-            Self::Gemini => gemini::encode(request),
-            Self::OpenAi => openai::encode(model, request),
-        }
-    }
-
-    pub(crate) fn decoder(self) -> Decoder {
-        match self {
-            Self::Anthropic => Decoder::Anthropic(anthropic::Decoder::default()),
-            Self::Gemini => Decoder::Gemini(gemini::Decoder::default()),
-            Self::OpenAi => Decoder::OpenAi(openai::Decoder::default()),
-        }
-    }
-
     /// An error as this dialect's clients expect it. `kind` is Anthropic's or `OpenAI`'s word for it.
     pub(crate) fn error_body(self, status: StatusCode, kind: &str, message: &str) -> Bytes {
         let body = match self {
@@ -72,6 +56,11 @@ pub(crate) trait Wire: Copy {
     /// The family it belongs to.
     fn dialect(self) -> Dialect;
 
+    /// Encodes a request as the body of a streamed call.
+    fn encode(self, model: &str, request: &ModelRequest<'_>) -> Bytes;
+
+    fn decoder(self) -> Decoder;
+
     /// Reads what a piece of JSON (a whole answer, or one event of a stream) says of its usage into `counted`. True when it says any.
     fn count(self, json: &str, counted: &mut Counted) -> bool;
 
@@ -88,6 +77,25 @@ impl Wire for Protocol {
             Self::Messages => Dialect::Anthropic,
             Self::GenerateContent => Dialect::Gemini,
             Self::ChatCompletions | Self::Responses => Dialect::OpenAi,
+        }
+    }
+
+    fn encode(self, model: &str, request: &ModelRequest<'_>) -> Bytes {
+        match self {
+            Self::Messages => anthropic::encode(model, request),
+            Self::ChatCompletions => openai::encode(model, request),
+            // Its model stands in the path.
+            Self::GenerateContent => gemini::encode(request),
+            Self::Responses => responses::encode(model, request),
+        }
+    }
+
+    fn decoder(self) -> Decoder {
+        match self {
+            Self::Messages => Decoder::Messages(anthropic::Decoder::default()),
+            Self::ChatCompletions => Decoder::ChatCompletions(openai::Decoder::default()),
+            Self::GenerateContent => Decoder::GenerateContent(gemini::Decoder::default()),
+            Self::Responses => Decoder::Responses(responses::Decoder::default()),
         }
     }
 
@@ -124,9 +132,16 @@ pub(crate) struct Complaint {
     /// Everything the provider says of its kind: `overloaded_error`, `insufficient_quota`.
     pub kind: String,
     pub message: String,
+    /// When it asks to be tried again.
+    pub retry: Option<Duration>,
 }
 
 impl Complaint {
+    /// In words of no kind.
+    pub fn of(message: String) -> Self {
+        Self { kind: String::new(), retry: wait(&message), message }
+    }
+
     /// `None`: the text is no JSON object with an `error`.
     pub fn read(json: &str) -> Option<Self> {
         #[derive(Deserialize)]
@@ -150,18 +165,20 @@ impl Complaint {
         }
         let envelope: Envelope = serde_json::from_str(json).ok()?;
         Some(match envelope.error {
-            Error::Text(message) => Self { kind: String::new(), message },
+            Error::Text(message) => Self::of(message),
             Error::Told { r#type, code, status, message, details } => {
                 let code = match code {
                     Some(serde_json::Value::String(code)) => Some(code),
                     Some(code @ serde_json::Value::Number(_)) => Some(code.to_string()),
                     _ => None,
                 };
-                let details = details.as_array().into_iter().flatten();
-                let reasons = details.filter_map(|detail| detail.get("reason")?.as_str());
+                let details = || details.as_array().into_iter().flatten();
+                let told = details().find_map(|detail| span(detail.get("retryDelay")?.as_str()?));
+                let reasons = details().filter_map(|detail| detail.get("reason")?.as_str());
                 let words = status.as_str().into_iter().chain(reasons).map(str::to_owned);
                 let kind: Vec<String> = r#type.into_iter().chain(code).chain(words).collect();
-                Self { kind: kind.join(" "), message: message.unwrap_or_else(|| "no reason given".to_owned()) }
+                let message = message.unwrap_or_else(|| "no reason given".to_owned());
+                Self { kind: kind.join(" "), retry: told.or_else(|| wait(&message)), message }
             }
         })
     }
@@ -183,6 +200,12 @@ impl Complaint {
             || kind.split(' ').any(|word| word.starts_with('5') && word.len() == 3)
     }
 
+    /// Whether too much is asked of the account, or of the provider: for some time, nobody need ask.
+    pub fn is_about_quota(&self) -> bool {
+        let kind = self.kind.to_ascii_lowercase();
+        ["overloaded", "rate_limit", "ratelimit", "exhausted", "quota"].iter().any(|word| kind.contains(word))
+    }
+
     /// Whether the key is none: Gemini calls that an invalid request.
     pub fn is_about_the_key(&self) -> bool {
         self.kind.contains("API_KEY_INVALID")
@@ -192,6 +215,13 @@ impl Complaint {
     pub fn is_out_of_money(&self) -> bool {
         self.kind.contains("insufficient_quota") || self.kind.contains("billing")
     }
+}
+
+/// `Please try again in 1m20s.`
+fn wait(message: &str) -> Option<Duration> {
+    let (_, after) = message.split_once("try again in ")?;
+    let word = after.split([' ', ',']).next()?;
+    span(word.trim_end_matches('.'))
 }
 
 impl std::fmt::Display for Complaint {
@@ -235,45 +265,50 @@ pub(crate) fn excerpt(text: &str) -> String {
 /// Puts a reply together from the events of its stream.
 #[derive(Debug)]
 pub(crate) enum Decoder {
-    Anthropic(anthropic::Decoder),
-    Gemini(gemini::Decoder),
-    OpenAi(openai::Decoder),
+    Messages(anthropic::Decoder),
+    ChatCompletions(openai::Decoder),
+    GenerateContent(gemini::Decoder),
+    Responses(responses::Decoder),
 }
 
 impl Decoder {
     pub fn event(&mut self, data: &str) -> Result<(), Trouble> {
         match self {
-            Self::Anthropic(decoder) => decoder.event(data),
-            Self::Gemini(decoder) => decoder.event(data),
-            Self::OpenAi(decoder) => decoder.event(data),
+            Self::Messages(decoder) => decoder.event(data),
+            Self::ChatCompletions(decoder) => decoder.event(data),
+            Self::GenerateContent(decoder) => decoder.event(data),
+            Self::Responses(decoder) => decoder.event(data),
         }
     }
 
     /// The usage reported so far; `None` when the provider has not said any.
     pub fn counted(&self) -> Option<Counted> {
         match self {
-            Self::Anthropic(decoder) => decoder.counted,
-            Self::Gemini(decoder) => decoder.counted,
-            Self::OpenAi(decoder) => decoder.counted,
+            Self::Messages(decoder) => decoder.counted,
+            Self::ChatCompletions(decoder) => decoder.counted,
+            Self::GenerateContent(decoder) => decoder.counted,
+            Self::Responses(decoder) => decoder.counted,
         }
     }
 
     /// Whether nothing more belongs to the reply.
     pub fn is_over(&self) -> bool {
         match self {
-            Self::Anthropic(decoder) => decoder.over,
+            Self::Messages(decoder) => decoder.over,
+            Self::ChatCompletions(decoder) => decoder.over,
             // Its stream just ends.
-            Self::Gemini(_) => false,
-            Self::OpenAi(decoder) => decoder.over,
+            Self::GenerateContent(_) => false,
+            Self::Responses(decoder) => decoder.over,
         }
     }
 
     /// The reply, when the stream has ended. `None`: it ended before the reply did.
     pub fn finish(self) -> Option<Result<ModelReply, Trouble>> {
         match self {
-            Self::Anthropic(decoder) => decoder.finish(),
-            Self::Gemini(decoder) => decoder.finish(),
-            Self::OpenAi(decoder) => decoder.finish(),
+            Self::Messages(decoder) => decoder.finish(),
+            Self::ChatCompletions(decoder) => decoder.finish(),
+            Self::GenerateContent(decoder) => decoder.finish(),
+            Self::Responses(decoder) => decoder.finish(),
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::rewrite::{Asked, Edits, Kept, number, present};
+use crate::dialect;
 
 /// A query without its `key`, and that key. `Err`: what else is asked for. A filter of the answer's fields, say, could hide its usage.
 pub(super) fn query(query: Option<&str>) -> Result<(Option<&str>, String), String> {
@@ -22,6 +23,14 @@ pub(super) fn query(query: Option<&str>) -> Result<(Option<&str>, String), Strin
         }
     }
     Ok((key, rest))
+}
+
+/// The path for another model, where it names one.
+pub(super) fn renamed(path: &str, model: &str) -> String {
+    match dialect::gemini::target(path) {
+        Some((_, method)) => format!("{}{model}:{method}", dialect::gemini::MODELS),
+        None => path.to_owned(),
+    }
 }
 
 /// The fields that matter, in either spelling. A field that is there twice is refused, for who knows which one the provider takes.

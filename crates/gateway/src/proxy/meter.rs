@@ -37,10 +37,10 @@ enum Form {
     Unknown,
 }
 
-/// The body of `response` as it comes, metered. A cut upstream is a cut downstream.
+/// The body of a response as it comes, metered, with the piece that came first. A cut upstream is a cut downstream.
 pub(super) fn metered(
     upstream: Arc<Upstream>,
-    response: Response,
+    (first, response): (Option<Bytes>, Response),
     mut meter: Meter,
 ) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
     let streamed = response
@@ -50,11 +50,15 @@ pub(super) fn metered(
     if streamed {
         meter.form = Form::Events(Events::default());
     }
-    stream::try_unfold((upstream, response, meter), |(upstream, mut response, mut meter)| async move {
-        match upstream.piece(&mut response).await {
+    stream::try_unfold((upstream, first, response, meter), |(upstream, first, mut response, mut meter)| async move {
+        let piece = match first {
+            Some(first) => Ok(Some(first)),
+            None => upstream.piece(&mut response).await,
+        };
+        match piece {
             Ok(Some(piece)) => {
                 meter.take(&piece);
-                Ok(Some((Frame::data(piece), (upstream, response, meter))))
+                Ok(Some((Frame::data(piece), (upstream, None, response, meter))))
             }
             Ok(None) => {
                 meter.end();

@@ -3,7 +3,7 @@
 //!
 //! Requests and answers pass byte for byte, but for what invariably must change: the key (the agent's token goes, the
 //! person's key comes), the address, `accept-encoding` (usage is read from the answer as it passes), and, each counted:
-//! `stream_options.include_usage` where it is missing, and a missing output cap.
+//! `stream_options.include_usage` where it is missing, a missing output cap, and the model's name where a fallback is asked.
 
 mod door;
 mod gemini;
@@ -25,13 +25,13 @@ use domain::{
     budget::Usage,
     ports::{
         ledger::Ledger,
-        model::{Access, Endpoint, Protocol},
+        model::{Access, Endpoint},
     },
 };
 use tokio::{net::TcpListener, task::AbortHandle};
 
 use self::door::Door;
-use crate::upstream::Upstream;
+use crate::{route::Chain, upstream::Upstream};
 
 /// How often requests were changed in more than key and address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,11 +40,14 @@ pub struct Rewrites {
     pub caps_added: u64,
     /// The provider was asked to report the usage of a stream.
     pub usage_asked: u64,
+    /// Another model was asked, as the one that was named could not be.
+    pub models_renamed: u64,
 }
 
 /// An attempt that may call.
 struct Seat {
     access: Access,
+    chain: Chain,
     /// Why no further call is allowed, once the budget has refused one.
     over: OnceLock<String>,
     kept: Mutex<Kept>,
@@ -60,8 +63,8 @@ struct Kept {
 }
 
 impl Seat {
-    fn new(access: Access) -> Self {
-        Self { access, over: OnceLock::new(), kept: Mutex::default() }
+    fn new(access: Access, chain: Chain) -> Self {
+        Self { access, chain, over: OnceLock::new(), kept: Mutex::default() }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -83,6 +86,7 @@ struct Desk {
     seats: Mutex<HashMap<String, Arc<Seat>>>,
     caps_added: AtomicU64,
     usage_asked: AtomicU64,
+    models_renamed: AtomicU64,
 }
 
 /// A place where calls come in.
@@ -125,16 +129,18 @@ impl Proxy {
             seats: Mutex::default(),
             caps_added: AtomicU64::new(0),
             usage_asked: AtomicU64::new(0),
+            models_renamed: AtomicU64::new(0),
         });
         let entrance = Entrance { desk: Arc::clone(&desk), only: None };
         let accepting = tokio::spawn(server::accept(listener, Arc::new(entrance), usize::MAX)).abort_handle();
         Ok(Self { desk, address, accepting })
     }
 
-    /// Gives an attempt a token. `model` and `protocols`: what its client is to ask for, and how.
-    pub fn admit(&self, access: Access, model: String, protocols: Vec<Protocol>) -> Endpoint {
+    /// Gives an attempt a token.
+    pub fn admit(&self, access: Access, chain: Chain) -> Endpoint {
+        let (model, protocols) = (chain.first().model.clone(), chain.first().account.protocols.clone());
         let token = format!("overnight-{}", uuid::Uuid::new_v4().simple());
-        self.desk.seats().insert(token.clone(), Arc::new(Seat::new(access)));
+        self.desk.seats().insert(token.clone(), Arc::new(Seat::new(access, chain)));
         let entrance = Entrance { desk: Arc::clone(&self.desk), only: Some(token.clone()) };
         let door = Arc::new(Door::new(entrance));
         let guard = Guard { desk: Arc::clone(&self.desk), token: token.clone(), door: Arc::clone(&door) };
@@ -145,6 +151,7 @@ impl Proxy {
         Rewrites {
             caps_added: self.desk.caps_added.load(Ordering::Relaxed),
             usage_asked: self.desk.usage_asked.load(Ordering::Relaxed),
+            models_renamed: self.desk.models_renamed.load(Ordering::Relaxed),
         }
     }
 }

@@ -216,6 +216,25 @@ pub(super) fn read(protocol: Protocol, body: Bytes, output_cap: u32) -> Result<A
     Ok(Asked { model, max_output, is_surcharged, body, cap_added, usage_asked, kept: further.kept })
 }
 
+/// The request for another model: its name where the body says one.
+pub(super) fn renamed(protocol: Protocol, body: &Bytes, model: &str) -> Bytes {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        model: Option<&'a RawValue>,
+    }
+    let renamed = || {
+        let text = str::from_utf8(body).ok()?;
+        let Named { model: old } = serde_json::from_str(text).ok()?;
+        let mut edits = Edits::of(text);
+        let prefix = if protocol == Protocol::GenerateContent { "models/" } else { "" };
+        edits.set("model", Some(old?), &serde_json::Value::from(format!("{prefix}{model}")).to_string());
+        edits.done()
+    };
+    // It was read before, so nothing but a missing name leaves it as it is.
+    renamed().unwrap_or_else(|| body.clone())
+}
+
 type StreamOptions = serde_json::Map<String, serde_json::Value>;
 
 fn stream_options(raw: Option<&RawValue>) -> Result<StreamOptions, String> {

@@ -1,9 +1,13 @@
 //! The proxy's requests and answers.
 
-use std::{convert::Infallible, io, sync::Arc};
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use bytes::Bytes;
-use domain::ports::model::ModelFault;
+use domain::Fault;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, StatusCode,
@@ -21,10 +25,11 @@ use super::{
 };
 use crate::{
     dialect::{self, Dialect, Protocol, Wire},
-    payment::{Charge, Order, Payment},
-    prices::Price,
+    payment::Order,
+    place::{Call, Placed, Prepared, Unplaced},
     route::Route,
-    upstream::{Answer, Outgoing, Refusal},
+    upstream::{Outgoing, Refusal},
+    windows::Held,
 };
 
 /// The longest request that is taken.
@@ -114,11 +119,13 @@ struct Refused {
     /// As the dialect's own errors call it.
     kind: &'static str,
     message: String,
+    /// In seconds.
+    retry_after: Option<i64>,
 }
 
 impl Refused {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into() }
+        Self { status, kind, message: message.into(), retry_after: None }
     }
 }
 
@@ -134,7 +141,7 @@ async fn answer(entrance: &Entrance, request: Request<Incoming>) -> Response {
     };
     let passed = match wish {
         Wish::Reply => reply(entrance, protocol, &path, request).await,
-        Wish::Free => free(entrance, protocol.dialect(), &path, request).await,
+        Wish::Free => free(entrance, protocol, &path, request).await,
     };
     passed.unwrap_or_else(|refused| refuse(protocol.dialect(), &refused))
 }
@@ -146,42 +153,79 @@ async fn reply(
     request: Request<Incoming>,
 ) -> Result<Response, Refused> {
     let desk = &entrance.desk;
-    let (seat, mut outgoing) = admit(entrance, protocol.dialect(), path, request).await?;
-    let asked = match dialect::gemini::target(path) {
-        Some((model, _)) => gemini::read(model, outgoing.body, desk.output_cap),
-        None => rewrite::read(protocol, outgoing.body, desk.output_cap),
+    let Guest { seat, method, headers, query, body } = admit(entrance, protocol, request).await?;
+    let read = match dialect::gemini::target(path) {
+        Some((model, _)) => gemini::read(model, body, desk.output_cap),
+        None => rewrite::read(protocol, body, desk.output_cap),
     };
-    let asked = asked.map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?;
+    let asked = read.map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?;
     record(desk, &seat, &asked);
-    let order = Order {
-        model: &asked.model,
-        price: Price::of(&asked.model).filter(|_| !asked.is_surcharged),
-        request_bytes: asked.body.len(),
-        kept_input: kept_input(&seat, &asked.kept)?,
-        max_output: asked.max_output,
-    };
-    outgoing.body = asked.body;
+    let kept_input = kept_input(&seat, &asked.kept)?;
     if let Some(over) = seat.over.get() {
         return Err(over_budget(over.clone()));
     }
-    let mut payment = match Payment::reserve(&desk.ledger, &seat.access, order).await {
-        Ok(payment) => payment,
-        Err(ModelFault::OverBudget(over)) => {
-            tracing::info!(attempt = %seat.access.key, over, "the agent's call is refused, and all that follow");
-            return Err(over_budget(seat.over.get_or_init(|| over).clone()));
-        }
-        Err(fault) => return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", fault.to_string())),
+    let call = Call {
+        ledger: &desk.ledger,
+        access: &seat.access,
+        chain: &seat.chain,
+        routes: seat.chain.speaking(protocol).map_err(|fault| no_route(&fault))?,
+        asked: Some(asked.model.clone()),
+    };
+    let prepare = |route: &Route| {
+        let model = call.target(route);
+        let (path, body) = if model == asked.model {
+            (path.to_owned(), asked.body.clone())
+        } else {
+            desk.models_renamed.fetch_add(1, Relaxed);
+            tracing::info!(attempt = %seat.access.key, from = asked.model, to = model, "an agent's request goes to another model");
+            (gemini::renamed(path, model), rewrite::renamed(protocol, &asked.body, model))
+        };
+        let price = seat.chain.catalogue().price(&route.provider, model, desk.upstream.today());
+        let order = Order {
+            model: model.to_owned(),
+            price: price.filter(|_| !asked.is_surcharged),
+            request_bytes: body.len(),
+            kept_input,
+            max_output: asked.max_output,
+        };
+        let url = route.url(&format!("{path}{query}"), model)?;
+        let mut headers = headers.clone();
+        route.account.stamp(&mut headers);
+        Ok(Prepared { outgoing: Outgoing { method: method.clone(), url, headers, body }, order })
     };
     let mut patience = desk.upstream.patience();
-    match desk.upstream.exchange(&outgoing, &mut patience, &mut payment.charge).await.map_err(unreached)? {
-        Answer::Good(response) => {
-            let (status, headers) = (response.status(), passing(response.headers()));
-            let meter = Meter::new(protocol, payment, seat);
-            let body = meter::metered(Arc::clone(&desk.upstream), response, meter);
-            Ok(respond(status, headers, StreamBody::new(body).boxed_unsync()))
+    let placed = desk.upstream.place(&call, prepare, None, &mut patience).await;
+    let Placed { payment, response, first, .. } = match placed {
+        Ok(placed) => placed,
+        Err(unplaced) => return not_placed(desk, &seat, unplaced),
+    };
+    let (status, headers) = (response.status(), passing(response.headers()));
+    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+        return Err(unreached("it sent a web page: something else stands between here and there"));
+    }
+    let meter = Meter::new(protocol, payment, Arc::clone(&seat));
+    let body = meter::metered(Arc::clone(&desk.upstream), (first, response), meter);
+    Ok(respond(status, headers, StreamBody::new(body).boxed_unsync()))
+}
+
+/// What an agent's client is told of a call for which there is no way. Its attempt's watch has been told too.
+fn not_placed(desk: &Desk, seat: &Seat, unplaced: Unplaced) -> Result<Response, Refused> {
+    match unplaced {
+        Unplaced::Refused(refusal, _) => Ok(pass(refusal)),
+        Unplaced::DeadKey(refusal, _) | Unplaced::Unreached { refusal: Some(refusal), .. } => Ok(pass(*refusal)),
+        Unplaced::Unreached { why, .. } => Err(unreached(why)),
+        Unplaced::Held(Held { why, until }) => {
+            let pause = until.duration_since(desk.upstream.clock().now());
+            let mut refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", why);
+            // Rounded up: who comes a moment too early is refused again.
+            refused.retry_after = Some(pause.as_secs().max(0).saturating_add(1));
+            Err(refused)
         }
-        Answer::Refused(refusal) => Ok(pass(refusal)),
-        Answer::Unreached(why) => Err(unreached(why)),
+        Unplaced::OverBudget(over) => {
+            tracing::info!(attempt = %seat.access.key, over, "the agent's call is refused, and all that follow");
+            Err(over_budget(seat.over.get_or_init(|| over).clone()))
+        }
+        Unplaced::Port(fault) => Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", fault.to_string())),
     }
 }
 
@@ -203,21 +247,26 @@ fn kept_input(seat: &Seat, named: &rewrite::Kept) -> Result<u64, Refused> {
 
 async fn free(
     entrance: &Entrance,
-    dialect: Dialect,
+    protocol: Protocol,
     path: &str,
     request: Request<Incoming>,
 ) -> Result<Response, Refused> {
     let desk = &entrance.desk;
-    let (_, outgoing) = admit(entrance, dialect, path, request).await?;
-    let mut patience = desk.upstream.patience();
-    match desk.upstream.exchange(&outgoing, &mut patience, &mut Charge::default()).await.map_err(unreached)? {
-        Answer::Good(mut response) => {
+    let Guest { seat, method, mut headers, query, body } = admit(entrance, protocol, request).await?;
+    let routes = seat.chain.speaking(protocol).map_err(|fault| no_route(&fault))?;
+    // There is one at least.
+    let Some(route) = routes.first() else { return Err(unreached("there is no account")) };
+    let url = route.url(&format!("{path}{query}"), &route.model).map_err(|fault| no_route(&fault))?;
+    route.account.stamp(&mut headers);
+    // Whether it is worth another try, whoever asked knows best: nothing is at stake.
+    match desk.upstream.send(&Outgoing { method, url, headers, body }).await.map_err(unreached)? {
+        Ok(mut response) if response.status().is_success() => {
             let (status, headers) = (response.status(), passing(response.headers()));
             let body = desk.upstream.body(&mut response, REQUEST_BYTES).await.map_err(|(why, _)| unreached(why))?;
             Ok(respond(status, headers, whole(body)))
         }
-        Answer::Refused(refusal) => Ok(pass(refusal)),
-        Answer::Unreached(why) => Err(unreached(why)),
+        Ok(response) => Ok(pass(desk.upstream.refusal(response).await)),
+        Err(failed) => Err(unreached(failed.why)),
     }
 }
 
@@ -228,19 +277,27 @@ fn pass(refusal: Refusal) -> Response {
     respond(refusal.status, headers, whole(refusal.body))
 }
 
-/// Finds out who calls, and makes their request ready to go out.
-async fn admit(
-    entrance: &Entrance,
-    dialect: Dialect,
-    path: &str,
-    request: Request<Incoming>,
-) -> Result<(Arc<Seat>, Outgoing), Refused> {
+/// Who calls, and with what.
+struct Guest {
+    seat: Arc<Seat>,
+    method: Method,
+    /// Those that go through.
+    headers: HeaderMap,
+    /// With its question mark.
+    query: String,
+    body: Bytes,
+}
+
+/// Finds out who calls, and takes from their request what goes out again.
+async fn admit(entrance: &Entrance, protocol: Protocol, request: Request<Incoming>) -> Result<Guest, Refused> {
     let query = request.uri().query();
-    let (key, query) = match dialect {
-        Dialect::Gemini => {
+    let (key, query) = match protocol {
+        Protocol::GenerateContent => {
             gemini::query(query).map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?
         }
-        Dialect::Anthropic | Dialect::OpenAi => (None, query.map(|query| format!("?{query}")).unwrap_or_default()),
+        Protocol::Messages | Protocol::ChatCompletions | Protocol::Responses => {
+            (None, query.map(|query| format!("?{query}")).unwrap_or_default())
+        }
     };
     let seat = token(request.headers()).or(key).and_then(|token| entrance.seat(token)).ok_or_else(|| {
         Refused::new(
@@ -249,11 +306,6 @@ async fn admit(
             "the gateway does not know this token; it is void once its attempt has ended",
         )
     })?;
-    let route = Route::new(dialect, &seat.access.credentials)
-        .map_err(|fault| Refused::new(StatusCode::UNAUTHORIZED, "authentication_error", fault.to_string()))?;
-    let url = route
-        .url(&format!("{path}{query}"))
-        .map_err(|fault| Refused::new(StatusCode::NOT_FOUND, "not_found_error", fault.to_string()))?;
     let (parts, body) = request.into_parts();
     let mut headers = passing(&parts.headers);
     for name in [header::HOST, header::CONTENT_LENGTH, header::ACCEPT_ENCODING, header::EXPECT] {
@@ -262,7 +314,6 @@ async fn admit(
     // Google's servers would take it for the method.
     headers.remove("x-http-method-override");
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    route.stamp(&mut headers);
     let body = Limited::new(body, REQUEST_BYTES).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
             let message = format!("the request is longer than {REQUEST_BYTES} bytes");
@@ -271,7 +322,7 @@ async fn admit(
             Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", format!("the request broke off: {error}"))
         }
     })?;
-    Ok((seat, Outgoing { method: parts.method, url, headers, body: body.to_bytes() }))
+    Ok(Guest { seat, method: parts.method, headers, query, body: body.to_bytes() })
 }
 
 fn token(headers: &HeaderMap) -> Option<&str> {
@@ -283,7 +334,6 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn record(desk: &Desk, seat: &Seat, asked: &rewrite::Asked) {
-    use std::sync::atomic::Ordering::Relaxed;
     desk.caps_added.fetch_add(asked.cap_added.into(), Relaxed);
     desk.usage_asked.fetch_add(asked.usage_asked.into(), Relaxed);
     if asked.cap_added || asked.usage_asked {
@@ -311,6 +361,11 @@ fn passing(headers: &HeaderMap) -> HeaderMap {
     passing
 }
 
+/// As providers tell a key that opens nothing.
+fn no_route(fault: &Fault) -> Refused {
+    Refused::new(StatusCode::UNAUTHORIZED, "authentication_error", fault.to_string())
+}
+
 fn over_budget(over: String) -> Refused {
     Refused::new(StatusCode::PAYMENT_REQUIRED, "billing_error", over)
 }
@@ -324,6 +379,9 @@ fn refuse(dialect: Dialect, refused: &Refused) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Clients would try again by themselves; that is ours to do, and done.
     headers.insert("x-should-retry", HeaderValue::from_static("false"));
+    if let Some(seconds) = refused.retry_after {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
     respond(refused.status, headers, whole(dialect.error_body(refused.status, refused.kind, &refused.message)))
 }
 

@@ -63,7 +63,7 @@ async fn a_pause_that_is_asked_for_is_kept_or_not_waited_for() {
     let stage = Stage::of(json!([{"text": "hi", "fault": "429", "fault_times": 1, "retry_after": 0.01}])).await;
     let hour = Duration::from_secs(3600);
     let retry = Retry { tries: 2, first: hour, in_all: 2 * hour };
-    let gateway = Gateway::new(Options { retry, ..quick(Arc::clone(&stage.ledger)) });
+    let gateway = Gateway::new(Options { retry, ..quick(Arc::clone(&stage.ledger)) }).unwrap();
     let model = gateway.model(stage.access(Dialect::OpenAi, Budget::default())).unwrap();
     assert_eq!(text_of(&ask_once(model.as_ref()).await.unwrap()), "hi", "and not in an hour");
 
@@ -149,7 +149,7 @@ async fn a_reply_has_a_last_moment() {
     let stage = Stage::of(json!([{"text": "slow", "fault": "silent"}])).await;
     let options = quick(Arc::clone(&stage.ledger));
     let deadlines = Deadlines { reply: Duration::from_millis(100), ..options.deadlines };
-    let gateway = Gateway::new(Options { deadlines, ..options });
+    let gateway = Gateway::new(Options { deadlines, ..options }).unwrap();
     let model = gateway.model(stage.access(Dialect::OpenAi, Budget::default())).unwrap();
     let fault = ask_once(model.as_ref()).await.unwrap_err();
     assert!(matches!(&fault, ModelFault::Unavailable(why) if why.contains("within 100ms")), "{fault}");

@@ -43,7 +43,7 @@ async fn answers_pass_byte_for_byte_and_are_metered() {
         assert_eq!(through, (direct.headers()["content-type"].clone(), direct.bytes().await.unwrap()));
         let settled = stage.ledger.settlements().await;
         assert!(settled.len() == 1 && !settled[0].estimated, "{path} {settled:?}");
-        assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 0 });
+        assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 20 });
         // 10 x $0.75 + 20 x $0.075 + 40 x $3.75 a million.
         assert_eq!(settled[0].cost, Some(MicroUsd(159)));
         let records = stage.records();
@@ -77,7 +77,7 @@ async fn a_missing_cap_is_set_and_reserved() {
     let mut request = body();
     request.as_object_mut().unwrap().remove("generationConfig");
     assert_eq!(post(&endpoint, STREAM, &request).await.status(), 200);
-    assert_eq!(stage.gateway.rewrites(), Rewrites { caps_added: 1, usage_asked: 0 });
+    assert_eq!(stage.gateway.rewrites(), Rewrites { caps_added: 1, ..Rewrites::default() });
     assert!(stage.ledger.closed().await.settled[0].0.amount.tokens > 16_384);
 }
 
@@ -176,7 +176,7 @@ async fn a_conversation_goes_on_with_everything_given_back() {
     let kept: Vec<_> = stage.records().iter().map(|record| record.prefix_kept).collect();
     assert_eq!(kept, [None, Some(true), Some(true), Some(true)], "each request continues the last");
     let settled = stage.ledger.settlements().await;
-    assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 0 });
+    assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 20 });
     assert!(settled.iter().all(|one| !one.estimated));
 }
 
@@ -257,5 +257,5 @@ async fn the_official_client_is_served() {
     assert_eq!(told, expected);
     let settled = stage.ledger.settlements().await;
     assert!(settled.len() == 2 && settled.iter().all(|one| !one.estimated), "{settled:?}");
-    assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 0 });
+    assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 20 });
 }

@@ -17,7 +17,7 @@ const GEMINI: (&str, &str) = ("GOOGLE_API_KEY", "g");
 const LOCAL: (&str, &str) = ("OPENAI_BASE_URL", "http://127.0.0.1:1/v1");
 
 fn resolve(name: Option<&str>, set: &[(&str, &str)], budget: Budget) -> Result<ResolvedModel, domain::Fault> {
-    let gateway = Gateway::new(Options::new(Arc::new(MemoryLedger::default()), Arc::new(SystemClock)));
+    let gateway = Gateway::new(Options::new(Arc::new(MemoryLedger::default()), Arc::new(SystemClock))).unwrap();
     let credentials = Credentials(set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
     gateway.resolve(ModelAsk { name, credentials: &credentials, budget: &budget, protocols: &[] })
 }

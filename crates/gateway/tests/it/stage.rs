@@ -75,7 +75,7 @@ impl Stage {
         let script = Script::parse(&script.to_string()).unwrap();
         let provider = tokio::spawn(serve(listener, script, log.clone())).abort_handle();
         let ledger = Arc::new(MemoryLedger::default());
-        let gateway = Gateway::new(quick(Arc::clone(&ledger)));
+        let gateway = Gateway::new(quick(Arc::clone(&ledger))).unwrap();
         Self { gateway, ledger, log, address, provider }
     }
 
@@ -83,7 +83,7 @@ impl Stage {
     pub fn hasten(&mut self) {
         let soon = Duration::from_millis(500);
         let deadlines = Deadlines { answer: soon, idle: soon, ..Deadlines::default() };
-        self.gateway = Gateway::new(Options { deadlines, ..quick(Arc::clone(&self.ledger)) });
+        self.gateway = Gateway::new(Options { deadlines, ..quick(Arc::clone(&self.ledger)) }).unwrap();
     }
 
     pub fn access(&self, dialect: Dialect, budget: Budget) -> Access {
