@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, http::StatusCode};
 use domain::{
     Fault,
-    ports::{agent::ModelNeed, sandbox::Probe, store::SummaryQuery, workspace::DiskUse},
+    ports::{agent::AgentInfo, sandbox::Probe, store::SummaryQuery, workspace::DiskUse},
     summary::Phase,
 };
 
@@ -54,15 +54,6 @@ pub(crate) async fn shutdown(
     (StatusCode::ACCEPTED, Json(wire::Stopping { pid: std::process::id() }))
 }
 
-pub(crate) async fn agents(State(app): State<App>) -> Answer<wire::Agents> {
-    let agents = &app.ports().agents;
-    let described = agents.names().into_iter().map(|name| {
-        let needs_model = agents.find(&name)?.model_need() == ModelNeed::Required;
-        Ok(wire::Agent { name, needs_model })
-    });
-    Ok(Json(wire::Agents { agents: described.collect::<Result<_, Fault>>()? }))
-}
-
 pub(crate) async fn doctor(State(app): State<App>) -> Answer<wire::Doctor> {
     let walls = walls(&app).await?;
     let sandbox = if walls.confined {
@@ -94,7 +85,11 @@ pub(crate) async fn doctor(State(app): State<App>) -> Answer<wire::Doctor> {
         }
     };
     let healthy = findings.iter().all(|finding| finding.ok);
-    Ok(Json(wire::Doctor { healthy, findings, walls, layers, presets, keys, agents: app.ports().agents.names() }))
+    let (there, missing): (Vec<_>, Vec<_>) =
+        app.ports().agents.list().into_iter().partition(|agent| agent.missing.is_none());
+    let names = |agents: Vec<AgentInfo>| agents.into_iter().map(|agent| agent.name).collect();
+    let (agents, agents_missing) = (names(there), names(missing));
+    Ok(Json(wire::Doctor { healthy, findings, walls, layers, presets, keys, agents, agents_missing }))
 }
 
 /// The first probe starts processes, so it must not hold up other requests.

@@ -5,6 +5,7 @@
 //! things through [`engine::Handle`] and read through its ports.
 #![forbid(unsafe_code)]
 
+mod agents;
 pub mod amount;
 mod attach;
 pub mod brief_file;
@@ -18,6 +19,8 @@ mod house;
 mod keys;
 mod log;
 mod mistakes;
+mod models;
+mod plan;
 mod problem;
 mod routes;
 mod secrets;
@@ -25,7 +28,9 @@ mod speech;
 mod sse;
 mod tasks;
 pub mod telling;
+mod turns;
 pub mod wire;
+mod work;
 
 use std::{io, ops::Deref, path::PathBuf, sync::Arc};
 
@@ -35,6 +40,7 @@ use jiff::Timestamp;
 use tokio::net::UnixListener;
 
 pub use door::{Stop, bind};
+pub use keys::Provider;
 pub use routes::{ROUTES, Route};
 
 /// What the API is wired with.
@@ -47,6 +53,8 @@ pub struct Options {
     pub home: PathBuf,
     /// How workspaces get their files, in a word: `overlay`, `reflink`, `copy`.
     pub rung: &'static str,
+    /// Providers of the configuration, whose keys can be kept like those of the known ones.
+    pub providers: Vec<Provider>,
     /// Ends [`serve`]; `POST /shutdown` asks it too.
     pub stop: Stop,
 }
@@ -82,6 +90,7 @@ pub(crate) struct Shared {
     version: &'static str,
     home: PathBuf,
     rung: &'static str,
+    providers: Vec<Provider>,
     stop: Stop,
     started_at: Timestamp,
     people: door::People,
@@ -100,11 +109,11 @@ impl Deref for App {
 
 impl App {
     fn new(options: Options) -> Self {
-        let Options { handle, version, home, rung, stop } = options;
+        let Options { handle, version, home, rung, providers, stop } = options;
         let started_at = handle.ports().clock.now();
         let people = door::People::of_this_machine();
         let (sessions, keys) = (attach::Sessions::default(), tokio::sync::Mutex::default());
-        Self(Arc::new(Shared { handle, version, home, rung, stop, started_at, people, sessions, keys }))
+        Self(Arc::new(Shared { handle, version, home, rung, providers, stop, started_at, people, sessions, keys }))
     }
 }
 

@@ -11,8 +11,8 @@ use axum::{
 use domain::Fault;
 
 use crate::{
-    App, attach, changes, door::Peer, environment, events, export, house, keys, log, problem::Failure, secrets, speech,
-    tasks, wire,
+    App, agents, attach, changes, door::Peer, environment, events, export, house, keys, log, models, problem::Failure,
+    secrets, speech, tasks, turns, wire,
 };
 
 /// One line of docs/api.md.
@@ -53,6 +53,9 @@ routes! {
     post "/tasks/{id}/cancel" => speech::cancel,
     post "/tasks/{id}/retry" => speech::retry,
     post "/tasks/{id}/restore" => speech::restore,
+    post "/tasks/{id}/fork" => turns::fork,
+    post "/tasks/{id}/rewind" => turns::rewind,
+    post "/tasks/{id}/replay" => turns::replay,
     get "/tasks/{id}/environment" => environment::of_task,
     post "/tasks/{id}/attach" => attach::attach,
     post "/tasks/{id}/preview" => attach::preview,
@@ -67,7 +70,11 @@ routes! {
     get "/status" => house::status,
     get "/doctor" => house::doctor,
     post "/shutdown" => house::shutdown,
-    get "/agents" => house::agents,
+    get "/agents" => agents::list,
+    get "/profiles" => agents::profiles,
+    post "/models" => models::list,
+    post "/models/try" => models::try_out,
+    get "/budget" => models::budget,
     get "/keys" => keys::list,
     get "/keys/{provider}" => keys::show,
     put "/keys/{provider}" => keys::set,

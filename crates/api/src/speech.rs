@@ -18,6 +18,7 @@ use engine::{Said, Submit};
 use crate::{
     App,
     extract::{Answer, Body, Caller, Id},
+    plan,
     problem::Failure,
     tasks::submission_key,
     wire,
@@ -60,15 +61,31 @@ pub(crate) async fn plan(
     Body(asked): Body<wire::Plan>,
 ) -> Answer<wire::Spoken> {
     let request = request(&app, id, asked.request, |wanted| matches!(wanted, Wanted::Plan { .. })).await?;
-    let event = match (asked.approve, asked.refine) {
-        (true, None) => Event::PlanApproved { request },
-        (false, Some(refine)) => Event::PlanRefined { request, text: text("refinement", refine)? },
-        (true, Some(_)) | (false, None) => {
-            return Err(Fault::input("exactly one of `approve` and `refine` must be given").into());
+    let refines = asked.refine.is_some() || !asked.comments.is_empty();
+    let event = match (asked.approve, refines) {
+        (true, false) => Event::PlanApproved { request },
+        (false, true) => {
+            let plan = open_plan(&app, id, request).await?;
+            let refinement = plan::refinement(plan.as_deref(), &asked.comments, asked.refine.as_deref())?;
+            Event::PlanRefined { request, text: text("refinement", refinement)? }
+        }
+        (true, true) | (false, false) => {
+            return Err(
+                Fault::input("either `approve` must be true, or `refine` or `comments` say what to change").into()
+            );
         }
     };
     let said = say(&app, id, caller, event).await;
     said.map_err(|failure| named(failure, request, id, "plan"))
+}
+
+/// The plan that this request asks about; `None` where it is not open (any more).
+async fn open_plan(app: &App, id: TaskId, request: RequestId) -> Result<Option<String>, Fault> {
+    let mut needs = app.summary(id).await?.needs.into_iter();
+    Ok(needs.find_map(|need| match need.wanted {
+        Wanted::Plan { plan } if need.request == request => Some(plan),
+        _ => None,
+    }))
 }
 
 pub(crate) async fn approve(
@@ -227,7 +244,7 @@ fn named(failure: Failure, request: RequestId, id: TaskId, kind: &str) -> Failur
     Failure::with(StatusCode::CONFLICT, fault)
 }
 
-fn text(what: &str, text: String) -> Result<String, Fault> {
+pub(crate) fn text(what: &str, text: String) -> Result<String, Fault> {
     if text.trim().is_empty() {
         return Err(Fault::input(format!("the {what} is empty")).hint("say something"));
     }

@@ -12,14 +12,15 @@ use domain::{
     Fault,
     attempt::{self, AttemptStatus, Conclusion, Stopping},
     check::{BlobId, Judgement},
-    ids::TaskId,
+    ids::{AttemptKey, TaskId},
     ports::{
+        agent::{EntryBody, PlanStep},
         sandbox::Confinement,
         store::SummaryQuery,
         workspace::{ResolveRequest, Wip},
     },
     summary::Phase,
-    task::{Status, Task},
+    task::{Status, Task, Timer},
 };
 use engine::Submit;
 
@@ -39,7 +40,7 @@ pub(crate) async fn submit(
     State(app): State<App>,
     caller: Caller,
     Body(asked): Body<wire::Submit>,
-) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<wire::Submitted>), Failure> {
+) -> Result<Created, Failure> {
     let brief = match (asked.brief, asked.brief_markdown) {
         (Some(brief), None) => brief,
         (None, Some(text)) => brief_file::parse(&text)?,
@@ -69,6 +70,13 @@ pub(crate) async fn submit(
         confinement,
     };
     let id = app.handle.submit(submit).await?;
+    created(&app, id).await
+}
+
+/// The answer to what started a task.
+pub(crate) type Created = (StatusCode, [(header::HeaderName, String); 1], Json<wire::Submitted>);
+
+pub(crate) async fn created(app: &App, id: TaskId) -> Result<Created, Failure> {
     let task = app.task(id).await?;
     let location = [(header::LOCATION, format!("/api/v1/tasks/{id}"))];
     Ok((StatusCode::CREATED, location, Json(submitted(task))))
@@ -136,7 +144,7 @@ pub(crate) async fn show(State(app): State<App>, Id(id): Id, headers: HeaderMap)
     }
     let mut attempts = Vec::with_capacity(task.attempts.len());
     for attempt in &task.attempts {
-        attempts.push(attempt_view(&app, attempt).await);
+        attempts.push(attempt_view(&app, &task, attempt).await?);
     }
     let residue = match &task.status {
         Status::Ended { residue, .. } => residue.clone(),
@@ -145,6 +153,11 @@ pub(crate) async fn show(State(app): State<App>, Id(id): Id, headers: HeaderMap)
     let shown = wire::Task {
         summary: task.summary().into(),
         seq: task.seq,
+        forked_from: task.fork.as_ref().map(|fork| wire::task::ForkedFrom {
+            task: fork.from.task,
+            attempt: fork.from.attempt,
+            turn: fork.turn,
+        }),
         submitted_by: task.submitted_by,
         brief: wire::Brief::from(&task.brief),
         repository_path: task.origin.repository.path.to_string_lossy().into_owned(),
@@ -181,7 +194,7 @@ fn comment_view(comment: domain::task::Comment) -> wire::task::Comment {
 }
 
 /// A kept file that cannot be read does not hide the rest of the task.
-async fn attempt_view(app: &App, attempt: &attempt::Attempt) -> wire::Attempt {
+async fn attempt_view(app: &App, task: &Task, attempt: &attempt::Attempt) -> Result<wire::Attempt, Fault> {
     let mut unreadable = None;
     let mut note = |fault: Fault| unreadable = Some(fault.to_string());
     let judgement = match &attempt.judged {
@@ -192,9 +205,17 @@ async fn attempt_view(app: &App, attempt: &attempt::Attempt) -> wire::Attempt {
         Some(report) => read_text(app, report.clone()).await.map_err(&mut note).ok(),
         None => None,
     };
-    wire::Attempt {
+    let (agent, model) = task.choice(attempt.choice);
+    Ok(wire::Attempt {
         no: attempt.no,
         status: attempt.status.word().to_owned(),
+        agent: agent.to_owned(),
+        model: model.map(str::to_owned),
+        until: task.timers.get(&Timer::Rest(attempt.no)).copied(),
+        stalls: attempt.stalls,
+        holds: attempt.holds,
+        void: attempt.void.clone(),
+        steps: steps(app, task.id, attempt).await?,
         why: why(&attempt.status).cloned(),
         turns: attempt.turns,
         corrections: attempt.corrections,
@@ -209,7 +230,21 @@ async fn attempt_view(app: &App, attempt: &attempt::Attempt) -> wire::Attempt {
         unreadable,
         refusals: attempt.refusals.clone(),
         worked_s: attempt.worked_s,
+    })
+}
+
+/// The agent's own plan as it stands, while it works on it.
+async fn steps(app: &App, task: TaskId, attempt: &attempt::Attempt) -> Result<Vec<PlanStep>, Fault> {
+    if attempt.turns == 0 || attempt.status.is_settled() {
+        return Ok(Vec::new());
     }
+    let entries = app.ports().transcripts.open(AttemptKey { task, attempt: attempt.no }).load().await?;
+    let plan =
+        entries.into_iter().rev().filter(|entry| !attempt.is_void(entry.turn)).find_map(|entry| match entry.body {
+            EntryBody::Plan { steps } => Some(steps),
+            _ => None,
+        });
+    Ok(plan.unwrap_or_default())
 }
 
 fn why(status: &AttemptStatus) -> Option<&String> {

@@ -6,13 +6,15 @@ use domain::{
     event::{Event, Receipt},
     ids::{AttemptNo, CommentId, TurnNo},
     ports::{
-        agent::{EntryBody, TurnConclusion, TurnEnd},
+        agent::{EntryBody, PlanStep, StepState, TurnConclusion, TurnEnd},
         egress::Refusal,
         model::{Message, Part},
         workspace::{Landing, Snapshot},
     },
     task::Timer,
 };
+
+use jiff::{Timestamp, tz::TimeZone};
 
 use crate::wire::{LogBody, LogEntry, LogEvent};
 
@@ -41,7 +43,12 @@ impl LogEvent {
 
 fn event_text(event: &Event) -> String {
     match event {
-        Event::Submitted(submission) => format!("submitted: {}", submission.brief.title()),
+        Event::Submitted(submission) => match &submission.fork {
+            None => format!("submitted: {}", submission.brief.title()),
+            Some(fork) => {
+                format!("submitted: {} (from {} after turn {})", submission.brief.title(), fork.from, fork.turn)
+            }
+        },
         Event::WorkspaceReady { environment: None, .. } => "the workspace is ready".to_owned(),
         Event::WorkspaceReady { environment: Some(used), .. } => {
             format!("the workspace is ready\nenvironment: {}", environment(used))
@@ -70,6 +77,8 @@ fn event_text(event: &Event) -> String {
         Event::Rejected { why } => reasoned("reject", why.as_deref()),
         Event::CancelRequested { why } => reasoned("cancel", why.as_deref()),
         Event::WorkedByHand { snapshot, note, .. } => format!("worked by hand: {note}\n{}", snapshot_text(snapshot)),
+        Event::Rewound { turn, text: None, .. } => format!("back to turn {turn}"),
+        Event::Rewound { turn, text: Some(text), .. } => format!("back to turn {turn}: {text}"),
         Event::RetryRequested => "retry".to_owned(),
         Event::RestoreRequested => "restore".to_owned(),
     }
@@ -109,16 +118,35 @@ fn reasoned(verb: &str, why: Option<&str>) -> String {
 fn turn_text(end: &TurnEnd) -> String {
     let how = match &end.conclusion {
         TurnConclusion::Finished => "the turn ended".to_owned(),
-        TurnConclusion::Asked { question, choices } if choices.is_empty() => format!("question: {question}"),
-        TurnConclusion::Asked { question, choices } => format!("question: {question} [{}]", choices.join(" | ")),
+        TurnConclusion::Asked { question, choices, default } => asked_text(question, choices, default.as_deref()),
         TurnConclusion::Interrupted => "the turn was interrupted".to_owned(),
         TurnConclusion::OutOfBudget { why } => format!("the budget is used up: {why}"),
         TurnConclusion::OutOfRounds => "the turn used up its rounds".to_owned(),
+        TurnConclusion::Held { why, until } => format!("it waits for its model until {}: {why}", clock(*until)),
+        TurnConclusion::Stalled { why } => format!("the turn got nowhere: {why}"),
         TurnConclusion::DeadEnd { why } => format!("the turn cannot go on: {why}"),
         TurnConclusion::Failed { why } => format!("the turn failed: {why}"),
     };
     let summary = end.summary.trim();
     if summary.is_empty() { how } else { format!("{how}\n{summary}") }
+}
+
+fn asked_text(question: &str, choices: &[String], default: Option<&str>) -> String {
+    let mut text = format!("question: {question}");
+    if !choices.is_empty() {
+        text.push_str(&format!(" [{}]", choices.join(" | ")));
+    }
+    if let Some(default) = default {
+        text.push_str(&format!(" (without an answer: {default})"));
+    }
+    text
+}
+
+/// A time as people here read it: with its day where that is not today.
+pub fn clock(at: Timestamp) -> String {
+    let at = at.to_zoned(TimeZone::system());
+    let is_today = at.date() == Timestamp::now().to_zoned(TimeZone::system()).date();
+    at.strftime(if is_today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
 }
 
 fn snapshot_text(snapshot: &Snapshot) -> String {
@@ -173,10 +201,24 @@ impl LogEntry {
                 text.clone()
             }
             EntryBody::Result { text, is_error: true, .. } => format!("error: {text}"),
+            EntryBody::Plan { steps } => steps.iter().map(step_text).collect::<Vec<_>>().join("\n"),
             // Said before: each result on its own, each comment and the turn's end as an event.
-            EntryBody::Results { .. } | EntryBody::Comments { .. } | EntryBody::End { .. } => String::new(),
+            EntryBody::Results { .. }
+            | EntryBody::Comments { .. }
+            | EntryBody::Session { .. }
+            | EntryBody::End { .. } => String::new(),
         }
     }
+}
+
+/// A step of an agent's plan, with its state.
+pub fn step_text(step: &PlanStep) -> String {
+    let mark = match step.state {
+        StepState::Pending => ' ',
+        StepState::Doing => '>',
+        StepState::Done => 'x',
+    };
+    format!("[{mark}] {}", step.text.trim())
 }
 
 fn message_text(message: &Message) -> String {
@@ -184,6 +226,7 @@ fn message_text(message: &Message) -> String {
         Part::Text { text } => Some(text.trim().to_owned()),
         Part::ToolCall { name, arguments, .. } => Some(format!("→ {name} {arguments}")),
         Part::ToolResult { text, .. } => Some(text.clone()),
+        Part::Image { media, .. } => Some(format!("({media})")),
         Part::Opaque { .. } => None,
     });
     parts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")

@@ -10,7 +10,11 @@ const WHOLE: &str = r#"+++
 checks = ["cargo test", { name = "lint", command = "cargo clippy", timeout = "10m" }]
 budget = "2usd, 200ktok"
 deadline = 2026-12-24T18:00:00Z
-agent = "builtin"
+agent = "codex"
+login = "own"
+profile = "implementer"
+fallbacks = ["builtin:ollama/qwen:7b", "claude", ":gpt-6.1-sol"]
+critic = "claude-sonnet-5-5"
 plan = true
 land = "merge"
 protected_paths = ["tests/**"]
@@ -69,6 +73,21 @@ fn every_part_of_a_brief_file_finds_its_field() {
     assert_eq!(contract.title(), "Handle the overflow in insert_many");
     assert_eq!(contract.checks[1].timeout_s, Some(600));
     assert_eq!(contract.budget.cost, Some(MicroUsd(2_000_000)));
+    assert_eq!((contract.agent.name.as_str(), contract.agent.login), ("codex", domain::brief::Login::Own));
+    assert_eq!(
+        (contract.profile.as_deref(), contract.critic.as_deref()),
+        (Some("implementer"), Some("claude-sonnet-5-5"))
+    );
+    let fallback = |agent: Option<&str>, model: Option<&str>| domain::brief::Fallback {
+        agent: agent.map(str::to_owned),
+        model: model.map(str::to_owned),
+    };
+    let wanted = [
+        fallback(Some("builtin"), Some("ollama/qwen:7b")),
+        fallback(Some("claude"), None),
+        fallback(None, Some("gpt-6.1-sol")),
+    ];
+    assert_eq!(contract.fallbacks, wanted);
     assert_eq!(contract.planning, domain::brief::Planning::ApproveFirst);
     assert_eq!(contract.landing, domain::brief::LandingMethod::Merge);
 }

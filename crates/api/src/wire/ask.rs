@@ -27,7 +27,7 @@ pub struct Submit {
     pub into: Option<String>,
     /// Hand over uncommitted work.
     pub wip: bool,
-    /// By the names in [`Credentials::VARIABLES`]. Kept sealed with the task, forgotten at its end, never shown again.
+    /// By the names in [`Credentials::VARIABLES`], or beginning with [`Credentials::LOGIN`]. Kept sealed with the task, forgotten at its end, never shown again.
     pub credentials: Credentials,
     /// Run the agent and the checks as plain processes.
     pub unconfined: bool,
@@ -50,7 +50,7 @@ pub struct Answer {
     pub answer: String,
 }
 
-/// `POST /tasks/{id}/plan` → [`super::Spoken`]. Either `approve` is true or `refine` says what to change.
+/// `POST /tasks/{id}/plan` → [`super::Spoken`]. Either `approve` is true, or `refine` and `comments` say what to change.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Plan {
@@ -60,6 +60,59 @@ pub struct Plan {
     pub approve: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refine: Option<String>,
+    /// Remarks on single steps; they refine the plan, together with `refine`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub comments: Vec<StepComment>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepComment {
+    /// Its number in the plan.
+    pub step: u32,
+    pub text: String,
+}
+
+/// `POST /tasks/{id}/fork` → 201 [`super::Submitted`]: a new task that goes on from what a turn left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fork {
+    /// Absent: the one under review, or the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// The last turn that is taken over.
+    pub turn: u32,
+    /// What is asked for from there; empty: to go on.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// Absent: as the task that is forked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Absent: those of the task that is forked, while it has some.
+    #[serde(default)]
+    pub credentials: Credentials,
+}
+
+/// `POST /tasks/{id}/rewind` → [`super::Spoken`]: the same attempt goes back to what a turn left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewind {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    pub turn: u32,
+    /// What to do from there; absent: only the checks run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// `POST /tasks/{id}/replay` → events: at last `replayed` with a [`engine::Replay`].
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Replay {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
 }
 
 /// `POST /tasks/{id}/approve` → [`super::Spoken`]
@@ -119,6 +172,15 @@ impl std::fmt::Debug for SetKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SetKey").finish_non_exhaustive()
     }
+}
+
+/// Query of `GET`, `PUT` and `DELETE /keys/{provider}`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyQuery {
+    /// One of several accounts with this provider; absent: the first or only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
 }
 
 /// Query of `GET /tasks`.

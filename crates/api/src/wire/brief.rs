@@ -2,7 +2,7 @@
 
 use domain::{
     Fault,
-    brief::{self, AgentChoice, Deliverable, LandingMethod, Planning},
+    brief::{self, AgentChoice, Deliverable, LandingMethod, Login, Planning},
     budget::Budget as Limits,
     check::CheckSpec,
 };
@@ -46,8 +46,20 @@ pub struct Brief {
     /// For agent `command`: the program and its arguments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// `own`: the agent is lent the login that this person has with it; absent or `gateway`: it calls its model through the gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Who goes on when the agent stalls, in this order: `agent`, `agent:model` or `:model`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<Fallback>,
+    /// A profile of the base, of the configuration or ready-made; what the brief does not say is taken from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// The model that criticises a plan before a person sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critic: Option<String>,
     /// 1 to 16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
@@ -71,6 +83,26 @@ pub struct Brief {
     pub labels: Labels,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
+}
+
+/// Another agent or model, written `agent`, `agent:model` or `:model`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Fallback(pub brief::Fallback);
+
+impl From<String> for Fallback {
+    fn from(text: String) -> Self {
+        let (agent, model) = text.split_once(':').unwrap_or((&text, ""));
+        let named = |name: &str| Some(name.trim().to_owned()).filter(|name| !name.is_empty());
+        Self(brief::Fallback { agent: named(agent), model: named(model) })
+    }
+}
+
+impl From<Fallback> for String {
+    fn from(Fallback(fallback): Fallback) -> Self {
+        let agent = fallback.agent.unwrap_or_default();
+        fallback.model.map_or_else(|| agent.clone(), |model| format!("{agent}:{model}"))
+    }
 }
 
 /// A command line, or one with a name and a time limit. Read from a text or a table.
@@ -104,7 +136,11 @@ impl From<&brief::Brief> for Brief {
             evidence: brief.evidence.clone(),
             agent: (brief.agent.name != standard.agent.name).then(|| brief.agent.name.clone()),
             command: brief.agent.argv.clone(),
+            login: (brief.agent.login != Login::Gateway).then_some(brief.agent.login),
             model: brief.model.clone(),
+            fallbacks: brief.fallbacks.iter().cloned().map(Fallback).collect(),
+            profile: brief.profile.clone(),
+            critic: brief.critic.clone(),
             attempts: (brief.attempts != standard.attempts).then_some(brief.attempts),
             max_corrections: (brief.max_corrections != standard.max_corrections).then_some(brief.max_corrections),
             plan: brief.planning == Planning::ApproveFirst,
@@ -117,6 +153,9 @@ impl From<&brief::Brief> for Brief {
         }
     }
 }
+
+/// Each is tried once an attempt has stalled with the one before.
+const MAX_FALLBACKS: usize = 8;
 
 /// The most a brief may hold, in bytes of its JSON: every event of its task carries it in the state.
 const MAX_BRIEF: usize = 64 << 10;
@@ -139,6 +178,18 @@ impl Brief {
             return Err(Fault::input(format!("`max_corrections` is {max_corrections}")).hint("choose 0 to 100"));
         }
         let agent = self.choose_agent()?;
+        if self.critic.is_some() && !self.plan {
+            return Err(Fault::input("`critic` names a model, but no plan is asked for")
+                .hint("ask for one with `plan = true`, on the command line `--plan`"));
+        }
+        if self.fallbacks.iter().any(|Fallback(fallback)| fallback.agent.is_none() && fallback.model.is_none()) {
+            return Err(Fault::input("`fallbacks` has an item that names neither an agent nor a model")
+                .hint("write `agent`, `agent:model` or `:model`"));
+        }
+        if self.fallbacks.len() > MAX_FALLBACKS {
+            return Err(Fault::input(format!("{} fallbacks are named", self.fallbacks.len()))
+                .hint(format!("name {MAX_FALLBACKS} at most")));
+        }
         let checks = accept_checks(&self.checks)?;
         for (field, list) in [
             ("non_goals", &self.non_goals),
@@ -171,6 +222,9 @@ impl Brief {
             evidence: self.evidence,
             agent,
             model: self.model,
+            fallbacks: self.fallbacks.into_iter().map(|Fallback(fallback)| fallback).collect(),
+            profile: self.profile,
+            critic: self.critic,
             attempts,
             max_corrections,
             deliverable: if self.report { Deliverable::Report } else { Deliverable::Change },
@@ -188,8 +242,12 @@ impl Brief {
     }
 
     fn choose_agent(&self) -> Result<AgentChoice, Fault> {
+        let login = self.login.unwrap_or_default();
         let name = match (&self.agent, self.command.is_empty()) {
             (Some(name), _) => name.clone(),
+            (None, true) if login == Login::Own => {
+                return Err(Fault::input("`login = \"own\"` does not say whose login").hint("name the agent too"));
+            }
             (None, true) => return Ok(AgentChoice::default()),
             (None, false) => COMMAND_AGENT.to_owned(),
         };
@@ -198,7 +256,7 @@ impl Brief {
                 .hint("give `command = [\"program\", \"argument\"]`, on the command line `-- program argument`")),
             (false, false) => Err(Fault::input(format!("a command is given, but agent `{name}` runs none"))
                 .hint("leave the command out, or choose agent `command`")),
-            (true, false) | (false, true) => Ok(AgentChoice { name, argv: self.command.clone() }),
+            (true, false) | (false, true) => Ok(AgentChoice { name, argv: self.command.clone(), login }),
         }
     }
 }

@@ -45,7 +45,10 @@ pub struct Doctor {
     pub presets: Vec<Preset>,
     /// Names of the variables that are kept for this installation.
     pub keys: Vec<String>,
+    /// Names of the agents that can work here, and of those that lack something.
     pub agents: Vec<String>,
+    #[serde(default)]
+    pub agents_missing: Vec<String>,
 }
 
 /// See [`domain::ports::workspace::DiskUse`].
@@ -99,8 +102,11 @@ pub struct Keys {
 /// Answer of `GET`, `PUT` and `DELETE /keys/{provider}`: whether values are kept, never the values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
-    /// `anthropic` or `openai`.
+    /// `anthropic`, `openai`, …, or one of the configuration.
     pub provider: String,
+    /// `None`: the provider's first or only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     pub api_key: Kept,
     pub base_url: Kept,
 }
@@ -110,16 +116,4 @@ pub struct Key {
 pub enum Kept {
     Set,
     Absent,
-}
-
-/// Answer of `GET /agents`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Agents {
-    pub agents: Vec<Agent>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Agent {
-    pub name: String,
-    pub needs_model: bool,
 }

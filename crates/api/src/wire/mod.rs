@@ -4,23 +4,30 @@
 //! UTC, task ids are written `T-12`. The small values of `domain` (verdicts, risks, outcomes, messages) appear as they are;
 //! everything that is composed for a reader has its own type here.
 
+pub mod agents;
 pub mod ask;
 pub mod attach;
 pub mod brief;
 pub mod environment;
 pub mod house;
 pub mod log;
+pub mod models;
 pub mod problem;
 pub mod task;
 
-pub use ask::{Answer, Approve, Cancel, Comment, Empty, ListQuery, Plan, Pull, Reject, Retry, SetKey, Submit};
+pub use agents::{Agent, Agents, Profiles, ProfilesQuery};
+pub use ask::{
+    Answer, Approve, Cancel, Comment, Empty, Fork, KeyQuery, ListQuery, Plan, Pull, Reject, Replay, Retry, Rewind,
+    SetKey, StepComment, Submit,
+};
 pub use attach::{Attach, Preview};
 pub use brief::Brief;
 pub use environment::{
     BuildEnvironment, CheckEnvironment, Environment, EnvironmentQuery, Line, Secret, Secrets, SecretsQuery, SetSecret,
 };
-pub use house::{Agent, Agents, Doctor, Finding, Kept, Key, Keys, Status, Stopping, TaskCounts, Wall, Walls};
+pub use house::{Doctor, Finding, Kept, Key, Keys, Status, Stopping, TaskCounts, Wall, Walls};
 pub use log::{ExportLine, Hello, Log, LogBody, LogEntry, LogEvent, LogLine, TaskEvent};
+pub use models::{AskModels, Model, Models, Purse, Purses, TryModel};
 pub use problem::Problem;
 pub use task::{Attempt, Blame, BlamedLine, Inbox, Pulled, Said, Spoken, Submitted, Summary, Task, Tasks};
 

@@ -6,8 +6,8 @@ use domain::{
     check::{CheckSpec, Judgement, Risk, Verdict},
     environment::EnvironmentUse,
     event::Receipt,
-    ids::{Actor, AttemptNo, CommentId, CommitId, TaskId, Via},
-    ports::{egress::Refusal, sandbox::Confinement, workspace::Snapshot},
+    ids::{Actor, AttemptNo, CommentId, CommitId, TaskId, TurnNo, Via},
+    ports::{agent::PlanStep, egress::Refusal, sandbox::Confinement, workspace::Snapshot},
     summary::{Need, Phase},
     task::{Delivery, Outcome},
 };
@@ -23,8 +23,12 @@ pub struct Summary {
     pub id: TaskId,
     pub title: String,
     pub repository: String,
+    /// Who works now: the brief's own, or a fallback.
     pub agent: String,
     pub model: Option<String>,
+    /// Its agent was lent a person's own login.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds_key: bool,
     pub phase: Phase,
     /// What it is doing, in one word: `turning`, `checking`, `ready`, …; the outcome's word once it has one.
     pub detail: String,
@@ -53,6 +57,7 @@ impl From<domain::summary::Summary> for Summary {
             repository: summary.repository,
             agent: summary.agent,
             model: summary.model,
+            holds_key: summary.holds_key,
             phase: summary.phase,
             detail: summary.detail,
             progress: summary.progress,
@@ -143,6 +148,9 @@ pub struct Task {
     pub summary: Summary,
     /// Rises with every event of the task.
     pub seq: u64,
+    /// The turn of another task that it goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<ForkedFrom>,
     pub submitted_by: Actor,
     pub brief: Brief,
     pub repository_path: String,
@@ -167,6 +175,15 @@ pub struct Task {
     pub rounds: u32,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkedFrom {
+    #[serde(with = "super::task_id")]
+    pub task: TaskId,
+    pub attempt: AttemptNo,
+    /// The last turn that was taken over.
+    pub turn: TurnNo,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
     pub no: AttemptNo,
@@ -174,6 +191,19 @@ pub struct Attempt {
     pub status: String,
     /// Why it rests, was handed back or failed.
     pub why: Option<String>,
+    /// Until when it rests, or waits for its model.
+    pub until: Option<Timestamp>,
+    /// Who works on it now: the brief's own, or a fallback.
+    pub agent: String,
+    pub model: Option<String>,
+    /// Turns that got nowhere since one last ended well.
+    pub stalls: u32,
+    /// Times it waited for its model since a turn last ended well.
+    pub holds: u32,
+    /// Turns that a person took back: first and last.
+    pub void: Vec<(TurnNo, TurnNo)>,
+    /// The agent's own plan as it stands, while it works.
+    pub steps: Vec<PlanStep>,
     pub turns: u32,
     /// Times red checks went back to the agent.
     pub corrections: u32,

@@ -8,12 +8,13 @@ use std::{
 use api::wire::{Submitted, Summary};
 use domain::{
     Fault,
+    budget::{Budget, BudgetRule, MicroUsd, Period, Whose},
     ids::TaskId,
     ports::agent::{TurnConclusion, TurnEnd},
     summary::Phase,
 };
 use engine::{
-    Handle, Ports,
+    Handle, Ports, Terms,
     embedded::{Engine, Options},
 };
 use serde_json::{Value, json};
@@ -28,6 +29,18 @@ use crate::{
     furnishing::{Furnishing, Presets},
     stands_in::{Directories, Green, NoModels, Scripted, SystemClock, ended},
 };
+
+/// One purse that all share, and one of each person and month.
+fn options() -> Options {
+    let rule = |name: &str, per, of| BudgetRule {
+        name: name.to_owned(),
+        limit: Budget { cost: Some(MicroUsd(20_000_000)), ..Budget::default() },
+        per,
+        of,
+    };
+    let budgets = vec![rule("all", Period::Ever, Whose::Everybody), rule("own", Period::Month, Whose::Person)];
+    Options { terms: Terms { budgets, ..Terms::default() }, ..Options::default() }
+}
 
 pub struct Home {
     pub client: Client,
@@ -57,7 +70,8 @@ impl Home {
             blobs: store.clone(),
             secrets: store.clone(),
             transcripts: store.clone(),
-            ledger: store,
+            ledger: store.clone(),
+            records: store,
             workspaces: Arc::new(Directories { root: directory.path().join("home/workspaces"), edits: edits.clone() }),
             sandboxes: Arc::new(Boxes { edits: edits.clone() }),
             agents: Arc::new(Scripted(Arc::new(Mutex::new(script)))),
@@ -66,15 +80,18 @@ impl Home {
             environments: furnishing.clone(),
             egress: Arc::new(Presets),
         };
-        let (handle, engine) = Engine::start(Options::default(), ports).await.unwrap();
+        let (handle, engine) = Engine::start(options(), ports).await.unwrap();
         let socket = directory.path().join("daemon.sock");
         let stop = api::Stop::default();
         let listener = api::bind(&socket).unwrap();
+        let (name, api_key) = ("corp".to_owned(), "CORP_KEY".to_owned());
+        let provider = api::Provider { name, api_key, base_url: None };
         let options = api::Options {
             handle: handle.clone(),
             version: "1.2.3",
             home: directory.path().join("home"),
             rung: "copy",
+            providers: vec![provider],
             stop: stop.clone(),
         };
         let server = tokio::spawn(api::serve(listener, options));

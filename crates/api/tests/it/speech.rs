@@ -12,7 +12,8 @@ use serde_json::json;
 use crate::home::Home;
 
 fn asked() -> TurnConclusion {
-    TurnConclusion::Asked { question: "Which one?".to_owned(), choices: vec!["a".to_owned(), "b".to_owned()] }
+    let (question, choices) = ("Which one?".to_owned(), vec!["a".to_owned(), "b".to_owned()]);
+    TurnConclusion::Asked { question, choices, default: Some("a".to_owned()) }
 }
 
 #[tokio::test]

@@ -11,15 +11,22 @@ use std::{
 use bytes::Bytes;
 use domain::{
     Fault,
-    budget::{Budget, Usage},
+    budget::{Purse, Usage},
     check::{CheckEnd, CheckRun, CheckSpec, Judgement, Verdict},
     environment::EnvironmentId,
     ids::{AttemptKey, CommitId, RepositoryId, TaskId, TurnNo},
     ports::{
         BoxFuture, Clock,
-        agent::{Agent, Agents, Entry, EntryBody, Hands, ModelNeed, TurnConclusion, TurnEnd, TurnRequest},
+        agent::{
+            Agent, AgentInfo, Agents, Entry, EntryBody, Hands, ModelNeed, Needs, OwnLogin, TurnConclusion, TurnEnd,
+            TurnRequest,
+        },
         checks::{Checks, JudgeRequest},
-        model::{Access, Credentials, Endpoint, Gateways, Message, Model, Part, ResolvedModel, Role},
+        model::{
+            Access, Comparing, Credentials, Endpoint, Gateways, Message, Model, ModelAsk, ModelInfo, Part, Protocol,
+            Replayed, ResolvedModel, Role, TriedModel,
+        },
+        record::Exchange,
         sandbox::Tree,
         workspace::{
             BlamedLine, ChangeKind, ChangedPath, CheckoutRequest, DiffStat, DiskUse, EnvironmentLayer, LandRequest,
@@ -27,6 +34,7 @@ use domain::{
             SnapshotRequest, Workspaces,
         },
     },
+    profile::Profile,
 };
 use tokio::sync::{Mutex, mpsc};
 
@@ -61,11 +69,38 @@ impl Agents for Scripted {
     fn names(&self) -> Vec<String> {
         vec!["builtin".to_owned()]
     }
+
+    fn list(&self) -> Vec<AgentInfo> {
+        let builtin = AgentInfo {
+            name: "builtin".to_owned(),
+            driven: "built in".to_owned(),
+            version: None,
+            tried: None,
+            program: None,
+            model: ModelNeed::None,
+            protocols: Vec::new(),
+            missing: None,
+            remarks: Vec::new(),
+        };
+        let absent = AgentInfo {
+            name: "absent".to_owned(),
+            driven: "acp".to_owned(),
+            missing: Some("install it".to_owned()),
+            ..builtin.clone()
+        };
+        vec![builtin, absent]
+    }
+
+    fn profiles(&self, _: &[(String, Bytes)]) -> Result<Vec<Profile>, Fault> {
+        let name = "reviewer".to_owned();
+        Ok(vec![Profile { name, source: "ready-made".to_owned(), read_only: true, ..Profile::default() }])
+    }
 }
 
 impl Agent for Scripted {
-    fn model_need(&self) -> ModelNeed {
-        ModelNeed::None
+    fn needs(&self) -> Result<Needs, Fault> {
+        let login = OwnLogin { files: vec![".scripted/auth.json".to_owned()], hosts: vec!["models.test".to_owned()] };
+        Ok(Needs { model: ModelNeed::None, protocols: Vec::new(), programs: Vec::new(), login: Some(login) })
     }
 
     fn run_turn(&self, turn: TurnRequest, hands: Hands) -> BoxFuture<'_, Result<TurnEnd, Fault>> {
@@ -291,7 +326,7 @@ impl Checks for Green {
 pub struct NoModels;
 
 impl Gateways for NoModels {
-    fn resolve(&self, _: Option<&str>, _: &Credentials, _: &Budget) -> Result<ResolvedModel, Fault> {
+    fn resolve(&self, _: ModelAsk<'_>) -> Result<ResolvedModel, Fault> {
         Err(Fault::bug("no agent here needs a model"))
     }
 
@@ -301,5 +336,31 @@ impl Gateways for NoModels {
 
     fn endpoint(&self, _: Access) -> BoxFuture<'_, Result<Endpoint, Fault>> {
         unasked("an endpoint")
+    }
+
+    /// One for each key.
+    fn models(&self, credentials: Credentials) -> BoxFuture<'_, Vec<ModelInfo>> {
+        let model = |key: String| ModelInfo {
+            name: format!("{key}/m"),
+            provider: key,
+            host: "models.test".to_owned(),
+            accounts: vec!["work".to_owned()],
+            protocols: vec![Protocol::Messages],
+            price: None,
+            priced_since: None,
+            reachable: Err(Fault::transient("nobody answers")),
+            held_until: None,
+        };
+        done(credentials.0.into_keys().map(model).collect())
+    }
+
+    fn try_out(&self, name: String, _: Credentials, purses: Vec<Purse>) -> BoxFuture<'_, Result<TriedModel, Fault>> {
+        let (host, account) = ("models.test".to_owned(), "work".to_owned());
+        let text = purses.into_iter().map(|purse| purse.key).collect::<Vec<_>>().join(", ");
+        done(Ok(TriedModel { name, host, account, text, usage: Usage::default(), cost: None, milliseconds: 7 }))
+    }
+
+    fn replay(&self, _: AttemptKey, _: Vec<Exchange>, _: Comparing) -> BoxFuture<'_, Result<Replayed, Fault>> {
+        unasked("a replay")
     }
 }
