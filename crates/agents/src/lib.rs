@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 pub mod acp;
+mod asking;
 mod builtin;
 mod clip;
 mod command;
+mod home;
 mod journal;
 mod profiles;
 mod programs;
