@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use xtask::{
     bench::{self, Measure},
     picture, tidy,
-    trial::{self, Extent, agents, material},
+    trial::{self, Extent, agents, material, table},
 };
 
 #[derive(Debug, Parser)]
@@ -31,7 +31,11 @@ enum Chore {
     /// Fetch the test material only, so that `cargo test` works without `cargo xtask test`
     Material,
     /// Install the agents that tests drive, and print where they are: for `OVERNIGHT_AGENTS=… cargo test`
-    Agents,
+    Agents {
+        /// Try every one of them in every way, and write the table of docs/agents.md
+        #[arg(long)]
+        table: bool,
+    },
     /// Draw docs/task.mmd from the code
     Picture,
     /// Measure, with the release binary, and write docs/benchmarks.md
@@ -65,7 +69,8 @@ fn run(chore: Chore) -> Result<ExitCode> {
             totals.failed == 0
         }
         Chore::Material => material::fetch().map(|()| true)?,
-        Chore::Agents => {
+        Chore::Agents { table: true } => table::write()?,
+        Chore::Agents { table: false } => {
             println!("{}", agents::install()?.display());
             true
         }

@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod material;
 mod prerequisites;
+pub mod table;
 mod totals;
 
 use std::{

@@ -46,7 +46,8 @@ pub fn play(agent: &'static str, model: &'static str, name: &str, scene: fn(&mut
     }
     scene(&mut Scene { place, agent, model, provider: None });
     if let Some(table) = std::env::var_os("OVERNIGHT_AGENTS_TABLE") {
-        let row = json!({ "agent": agent, "scene": name, "version": found["version"], "driven": found["driven"] });
+        let row = json!({ "agent": agent, "scene": name, "version": found["version"], "driven": found["driven"],
+            "remarks": found["remarks"] });
         fs::write(PathBuf::from(table).join(format!("{agent}.{name}.json")), row.to_string()).unwrap();
     }
 }
