@@ -12,7 +12,7 @@ use domain::{
     Fault, FaultClass,
     ports::{
         BoxFuture,
-        agent::{Agent, EntryBody, Hands, Line, Mode, ModelNeed, TurnConclusion, TurnEnd, TurnRequest},
+        agent::{Agent, EntryBody, Hands, Line, Mode, ModelNeed, Needs, TurnConclusion, TurnEnd, TurnRequest},
         model::{Endpoint, Message, Part, Role},
         sandbox::{Exec, Exit, Output, Process},
     },
@@ -124,8 +124,8 @@ impl Command {
 }
 
 impl Agent for Command {
-    fn model_need(&self) -> ModelNeed {
-        ModelNeed::Offered
+    fn needs(&self) -> Result<Needs, Fault> {
+        Ok(Needs { model: ModelNeed::Offered, protocols: Vec::new(), programs: Vec::new(), login: None })
     }
 
     fn run_turn(&self, turn: TurnRequest, hands: Hands) -> BoxFuture<'_, Result<TurnEnd, Fault>> {
