@@ -120,9 +120,13 @@ impl Stepper<'_> {
     /// Takes an attempt back to what one of its turns left.
     pub(super) fn rewound(&mut self, no: AttemptNo, turn: TurnNo, snapshot: &Snapshot, text: Option<&str>) -> Receipt {
         let text = text.map(str::trim).filter(|text| !text.is_empty());
-        if !matches!(self.task.status, Status::AwaitingReview(_) | Status::Working) {
-            return refused(self.not_now("rewind", "it is landing or has ended"));
-        }
+        let review = match &self.task.status {
+            Status::AwaitingReview(review) => Some(review.request),
+            Status::Working => None,
+            Status::Landing(_) | Status::Closing { .. } | Status::Ended { .. } => {
+                return refused(self.not_now("rewind", "it is landing or has ended"));
+            }
+        };
         let Some(attempt) = self.task.attempt(no).filter(|attempt| attempt.status.command().is_none()) else {
             let hint = format!("wait for attempt {no} to pause, or `overnight fork {}` from that turn", self.task.id);
             return refused(self.not_now("rewind", "that attempt is being worked on").hint(hint));
@@ -137,10 +141,6 @@ impl Stepper<'_> {
             );
         }
         let asked = attempt.status.asked().map(|asked| asked.request);
-        let review = match &self.task.status {
-            Status::AwaitingReview(review) => Some(review.request),
-            _ => None,
-        };
         for request in asked.into_iter().chain(review) {
             self.close_request(request);
         }
@@ -160,10 +160,10 @@ impl Stepper<'_> {
 
     /// Nobody answered in time, and the agent said what to take then. `None`: it did not.
     pub(super) fn answer_by_default(&mut self, request: RequestId) -> Option<Receipt> {
-        let default = self.task.attempts.iter().find_map(|attempt| match &attempt.status {
-            AttemptStatus::AwaitingAnswer { request: open, default, .. } if *open == request => default.clone(),
-            _ => None,
-        })?;
+        let default = match self.asked(request)? {
+            (_, AskedFor::Answer { default, .. }) => default?.to_owned(),
+            (_, AskedFor::PlanApproval { .. }) => return None,
+        };
         let answer = format!("{default}\n(Nobody answered in time: this is the default you gave.)");
         Some(self.question_answered(request, &answer))
     }
