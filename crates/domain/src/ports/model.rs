@@ -19,16 +19,30 @@ use crate::{
 pub struct Credentials(pub std::collections::BTreeMap<String, String>);
 
 impl Credentials {
-    /// The variables that are taken from whoever calls `run`.
-    pub const VARIABLES: [&'static str; 8] = [
+    /// The variables that are taken from whoever calls `run`. Another account of a provider has the same ones with its name: `OPENAI_API_KEY@work`.
+    pub const VARIABLES: [&'static str; 22] = [
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_BASE_URL",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "AWS_REGION",
+        "AZURE_OPENAI_API_KEY",
+        "AZURE_OPENAI_API_VERSION",
+        "AZURE_OPENAI_ENDPOINT",
+        "BEDROCK_BASE_URL",
         "GEMINI_API_KEY",
         "GEMINI_BASE_URL",
         "GOOGLE_API_KEY",
         "GOOGLE_GEMINI_BASE_URL",
+        "LLAMACPP_BASE_URL",
+        "LLAMA_API_KEY",
+        "OLLAMA_API_KEY",
+        "OLLAMA_HOST",
         "OPENAI_API_KEY",
         "OPENAI_BASE_URL",
+        "OPENROUTER_API_KEY",
+        "OPENROUTER_BASE_URL",
+        "VLLM_API_KEY",
+        "VLLM_BASE_URL",
     ];
 
     /// Names of what holds a lent login begin with it; the credential file's path below HOME follows.
