@@ -13,7 +13,7 @@ use domain::{
 };
 use egress::Proxy;
 use engine::{
-    Handle, Ports,
+    Handle, Ports, Terms,
     embedded::{Engine, Options},
 };
 use environments::Environments;
@@ -45,6 +45,8 @@ pub struct Started {
     pub engine: Engine,
     /// How workspaces get their files, in a word.
     pub rung: &'static str,
+    /// Those of the configuration that want a key.
+    pub providers: Vec<api::Provider>,
 }
 
 /// Opens the home and takes up its tasks. Must be called inside a tokio runtime.
@@ -59,11 +61,26 @@ pub async fn start(home: &Home) -> Result<Started, Fault> {
         // More judgements than runs of checks: those of one that hangs give their places up to others.
         judgements: checks_at_once.saturating_mul(2),
         disk: config.limits.disk.or(usual.disk),
-        ..usual
+        terms: Terms {
+            stalls: config.stalls.bounds()?,
+            budgets: config.budgets().to_vec(),
+            side_model: config.side_model()?,
+            own_logins: config.agents.own_logins,
+            ..usual.terms
+        },
+        records_for: config.records.keep_or(usual.records_for),
     };
     let (ports, rung) = ports(home.path(), &config, checks_at_once).await?;
     let (handle, engine) = Engine::start(options, ports).await?;
-    Ok(Started { handle, engine, rung })
+    Ok(Started { handle, engine, rung, providers: providers(&config) })
+}
+
+fn providers(config: &Config) -> Vec<api::Provider> {
+    let with_key = |provider: &gateway::ProviderConfig| {
+        let (name, api_key) = (provider.name.clone(), provider.key.clone()?);
+        Some(api::Provider { name, api_key, base_url: None })
+    };
+    config.providers().iter().filter_map(with_key).collect()
 }
 
 async fn ports(home: &Path, config: &Config, checks_at_once: usize) -> Result<(Ports, &'static str), Fault> {
@@ -96,16 +113,27 @@ async fn ports(home: &Path, config: &Config, checks_at_once: usize) -> Result<(P
         parallel: Some(checks_at_once),
         ..checks::Options::new(workspaces.clone(), environments.clone(), store.clone(), store.clone())
     };
+    let agents = agents::Options {
+        directories: config.agents.directories(home),
+        acp: config.agents.acp.clone(),
+        ..agents::Options::default()
+    };
+    let models = gateway::Options {
+        providers: config.providers().to_vec(),
+        models: config.models().to_vec(),
+        ..gateway::Options::new(store.clone(), clock.clone())
+    };
     let ports = Ports {
         store: store.clone(),
         blobs: store.clone(),
         secrets: store.clone(),
         transcripts: store.clone(),
         ledger: store.clone(),
+        records: store.clone(),
         workspaces,
         sandboxes,
-        agents: Agents::new(agents::Options::default()),
-        gateways: Gateway::new(gateway::Options::new(store, clock.clone())),
+        agents: Agents::new(agents),
+        gateways: Gateway::new(models).map_err(|fault| fault.at("config.toml"))?,
         clock,
         checks: Checks::new(checks),
         environments,
