@@ -224,6 +224,7 @@ impl Upstream {
             );
             match quota {
                 Some(pause) => {
+                    let why = format!("{host} is out of quota ({why})");
                     let until = pass.shut(pause, &why);
                     if patience.again().is_err() {
                         left.push(Left { window: windows[at], host, why: Why::Held(Held { why, until }) });

@@ -201,3 +201,91 @@ impl Drop for Pass {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::patience::Retry;
+
+    struct Hands(Mutex<Timestamp>);
+
+    impl Clock for Hands {
+        fn now(&self) -> Timestamp {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    impl Hands {
+        fn forward(&self, seconds: i64) {
+            *self.0.lock().unwrap() += SignedDuration::from_secs(seconds);
+        }
+    }
+
+    fn windows() -> (Arc<Hands>, Arc<Windows>) {
+        let clock = Arc::new(Hands(Mutex::new("2026-11-20T12:00:00Z".parse().unwrap())));
+        (Arc::clone(&clock), Windows::new(clock, Duration::from_secs(2)))
+    }
+
+    fn open(windows: &Arc<Windows>) -> Option<Pass> {
+        match windows.enter(7) {
+            Entry::Open(pass) => Some(pass),
+            Entry::Shut(_) | Entry::Queue(_) => None,
+        }
+    }
+
+    #[test]
+    fn when_a_window_opens_one_goes_first_and_then_more_and_more() {
+        let (clock, windows) = windows();
+        open(&windows).unwrap().shut(Some(Duration::from_secs(10)), "busy");
+        assert!(open(&windows).is_none());
+        clock.forward(10);
+        for step in [1, 2, 4, 8, 16, 32] {
+            let mut passes: Vec<_> = std::iter::from_fn(|| open(&windows)).collect();
+            assert_eq!(passes.len(), step);
+            passes.pop().unwrap().served();
+            assert!(step == 32 || windows.lock()[&7].under_way == u32::try_from(step - 1).unwrap());
+        }
+        assert!(windows.lock().is_empty(), "nobody counts any more");
+    }
+
+    #[test]
+    fn who_is_refused_shuts_it_for_all_and_for_longer_each_time() {
+        let (clock, windows) = windows();
+        let together = [open(&windows).unwrap(), open(&windows).unwrap(), open(&windows).unwrap()];
+        for pass in together {
+            pass.shut(None, "busy");
+        }
+        for seconds in [2, 4, 8] {
+            assert_eq!(windows.shut_until(7), Some(clock.now() + SignedDuration::from_secs(seconds)));
+            clock.forward(seconds);
+            assert_eq!(windows.shut_until(7), None);
+            let first = open(&windows).unwrap();
+            assert!(open(&windows).is_none(), "the first is not back yet");
+            first.shut(None, "busy");
+        }
+        drop(open(&windows));
+        clock.forward(1000);
+        drop(open(&windows).unwrap());
+        assert!(open(&windows).is_some(), "one that came to nothing makes place");
+    }
+
+    #[tokio::test]
+    async fn who_cannot_wait_that_long_is_told_and_who_can_is_called() {
+        let (clock, windows) = windows();
+        let retry = Retry { tries: 3, first: Duration::from_secs(1), in_all: Duration::from_secs(3600) };
+        let mut patience = Patience::new(retry);
+        open(&windows).unwrap().shut(Some(Duration::from_secs(61)), "busy");
+        let until = clock.now() + SignedDuration::from_secs(61);
+        let held = windows.admit(&[7], &mut patience).await.err().unwrap();
+        assert_eq!(held, Held { why: "busy".to_owned(), until });
+        assert_eq!(windows.admit(&[7, 8], &mut patience).await.ok().unwrap().0, 1, "another one is open");
+        clock.forward(61);
+        let first = open(&windows).unwrap();
+        let mut second = std::pin::pin!(windows.admit(&[7], &mut patience));
+        assert!(second.as_mut().now_or_never().is_none());
+        first.served();
+        assert_eq!(second.await.ok().unwrap().0, 0);
+    }
+}

@@ -187,16 +187,22 @@ async fn every_end_is_told() {
         assert_eq!(ask_once(stage.model(Dialect::Gemini).as_ref()).await.unwrap().stop, stop);
     }
     let tools = json!([{"name": "shell", "arguments": {}}]);
-    for (fault, calls) in
-        [("invalid_json_arguments", 2), ("cut", 2), ("error_event", 2), ("429", 1), ("503", 1), ("drop", 1)]
-    {
+    for (fault, calls) in [
+        ("invalid_json_arguments", 2),
+        ("cut", 2),
+        ("error_event", 2),
+        ("429", 1),
+        ("503", 1),
+        ("drop", 1),
+        ("json_error", 1),
+    ] {
         let reply = json!({"text": "at last", "tools": tools, "fault": fault, "fault_times": 1});
         let stage = Stage::of(json!([reply])).await;
         let reply = ask_once(stage.model(Dialect::Gemini).as_ref()).await.unwrap();
         assert_eq!((text_of(&reply).as_str(), reply.stop), ("at last", Stop::ToolCalls), "{fault}");
         assert_eq!(stage.ledger.settlements().await.len(), calls, "{fault}");
     }
-    for fault in ["garbage", "empty", "html", "json_error"] {
+    for fault in ["garbage", "empty", "html"] {
         let stage = Stage::of(json!([{"text": "x", "fault": fault}])).await;
         let fault = ask_once(stage.model(Dialect::Gemini).as_ref()).await.unwrap_err();
         assert!(matches!(fault, ModelFault::Garbage(_)), "{fault}");
