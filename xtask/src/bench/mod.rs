@@ -5,6 +5,7 @@ mod build;
 mod bytes;
 mod crash;
 mod crowd;
+mod gateway;
 mod journal;
 mod latency;
 mod memory;
@@ -38,6 +39,8 @@ pub enum Measure {
     Bytes,
     /// Events per second through `step` and durable commit
     Journal,
+    /// What the gateway's proxy adds to a call, and what open streams weigh
+    Gateway,
     /// `kill -9` of the daemon, 50 times over 40 tasks
     Crash,
     /// Workspaces on 50,000 files, and sandboxes
@@ -69,6 +72,7 @@ impl Measure {
             Self::BigCrowd => crowd::measure(&program()?, 1000),
             Self::Bytes => bytes::measure(&program()?),
             Self::Journal => journal::measure(),
+            Self::Gateway => gateway::measure(),
             Self::Crash => crash::measure(&program()?),
             Self::Workspace => workspace::measure(),
             Self::Build => build::measure(),
