@@ -192,3 +192,25 @@ fn link(at: &Path, to: &Path) -> Result<()> {
     fs::metadata(at).with_context(|| format!("{} was installed without its program", at.display()))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_name_the_versions_that_are_installed() {
+        for path in house::files().unwrap().iter().filter(|path| path.starts_with("crates/agents/src")) {
+            let text = fs::read_to_string(house::root().join(path)).unwrap();
+            for package in &PACKAGES {
+                let naming = match package.registry {
+                    Registry::Npm => format!("\"{}@", package.name),
+                    Registry::Python { .. } => format!("\"{}==", package.name),
+                };
+                for rest in text.split(&naming).skip(1) {
+                    let version = rest.split('"').next().unwrap();
+                    assert_eq!(version, package.version, "{} in {}", package.name, path.display());
+                }
+            }
+        }
+    }
+}
