@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
+use super::shell::{self, Shell};
 use crate::dialect::{Protocol, gemini};
 
 /// What a request says.
@@ -14,6 +15,8 @@ pub(super) struct Ask {
     pub streamed: bool,
     /// The first thing the user said.
     pub first: String,
+    /// All that the user said before the model's first message.
+    pub opening: String,
     /// All that was said after the model's last message.
     pub last: String,
     /// The model's messages.
@@ -22,6 +25,8 @@ pub(super) struct Ask {
     pub head: u64,
     /// The response that this one goes on from, where the rest was not sent again.
     pub goes_on_from: Option<String>,
+    /// The tool that runs commands, of those that are offered.
+    pub shell: Option<Shell>,
 }
 
 #[derive(Deserialize)]
@@ -81,17 +86,21 @@ impl Ask {
         let mut head = DefaultHasher::new();
         body.system.map(RawValue::get).hash(&mut head);
         body.tools.map(RawValue::get).hash(&mut head);
-        let (mut first, mut last, mut index) = (None, String::new(), 0);
+        let (mut first, mut opening, mut last, mut index) = (None, String::new(), String::new(), 0);
         for Message { role, content } in &body.messages {
             match (role.as_str(), protocol) {
                 ("assistant", _) => {
                     index += 1;
                     last.clear();
                 }
-                ("system" | "developer", Protocol::ChatCompletions) => words(content).hash(&mut head),
+                // Anthropic's has taken it between the others' messages since 2026.
+                ("system" | "developer", _) => words(content).hash(&mut head),
                 ("user", _) => {
                     let said = words(content);
                     last.push_str(&said);
+                    if index == 0 {
+                        opening.push_str(&said);
+                    }
                     first.get_or_insert(said);
                 }
                 ("tool", Protocol::ChatCompletions) => last.push_str(&words(content)),
@@ -100,7 +109,8 @@ impl Ask {
         }
         let first = first.ok_or("messages: at least one of the user's is needed")?;
         let head = head.finish();
-        Ok(Self { model: body.model, streamed: body.stream, first, last, index, head, goes_on_from: None })
+        let shell = shell::offered(body.tools);
+        Ok(Self { model: body.model, streamed: body.stream, first, opening, last, index, head, goes_on_from: None, shell })
     }
 
     /// A request of contents; its path says the rest.
@@ -110,7 +120,7 @@ impl Ask {
         let mut head = DefaultHasher::new();
         body.system_instruction.map(RawValue::get).hash(&mut head);
         body.tools.map(RawValue::get).hash(&mut head);
-        let (mut first, mut last, mut index) = (None, String::new(), 0);
+        let (mut first, mut opening, mut last, mut index) = (None, String::new(), String::new(), 0);
         for Content { role, parts } in &body.contents {
             match role.as_deref() {
                 Some("model") => {
@@ -120,6 +130,9 @@ impl Ask {
                 None | Some("user") => {
                     let said = words(parts);
                     last.push_str(&said);
+                    if index == 0 {
+                        opening.push_str(&said);
+                    }
                     first.get_or_insert(said);
                 }
                 Some(role) => return Err(format!("contents: there is no role `{role}`")),
@@ -127,7 +140,17 @@ impl Ask {
         }
         let first = first.ok_or("contents: at least one of the user's is needed")?;
         let streamed = method == "streamGenerateContent";
-        Ok(Self { model: model.to_owned(), streamed, first, last, index, head: head.finish(), goes_on_from: None })
+        Ok(Self {
+            model: model.to_owned(),
+            streamed,
+            first,
+            opening,
+            last,
+            index,
+            head: head.finish(),
+            goes_on_from: None,
+            shell: shell::offered(body.tools),
+        })
     }
 
     /// A request of items. One reply is several of them: what the model said, thought and called.
@@ -138,6 +161,7 @@ impl Ask {
         let text = [serde_json::json!({"role": "user", "content": body.input})];
         let items = body.input.as_array().map_or(&text[..], Vec::as_slice);
         let (mut first, mut last, mut index, mut is_models) = (None, String::new(), 0, false);
+        let mut opening = String::new();
         for item in items {
             let of = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
             let was_models = std::mem::replace(&mut is_models, false);
@@ -145,6 +169,9 @@ impl Ask {
                 ("" | "message", "user") => {
                     let said = words(&item["content"]);
                     last.push_str(&said);
+                    if index == 0 {
+                        opening.push_str(&said);
+                    }
                     first.get_or_insert(said);
                 }
                 ("" | "message", "system" | "developer") => words(&item["content"]).hash(&mut head),
@@ -164,10 +191,12 @@ impl Ask {
             model: body.model.clone(),
             streamed: body.stream,
             first,
+            opening,
             last,
             index,
             head: head.finish(),
             goes_on_from,
+            shell: shell::offered(body.tools),
         })
     }
 }

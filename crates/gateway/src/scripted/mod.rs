@@ -8,6 +8,7 @@ mod gemini;
 mod log;
 mod responses;
 mod serve;
+mod shell;
 mod wire;
 
 use std::{convert::Infallible, io::Write, net::Ipv4Addr, path::PathBuf};
@@ -33,7 +34,7 @@ pub struct Script {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conversation {
-    /// Must be in the first user message. Empty matches all.
+    /// Must be in what the user says before the model's first reply. Empty matches all.
     #[serde(default, rename = "match")]
     pub matches: String,
     pub replies: Vec<Reply>,
@@ -49,6 +50,10 @@ pub struct Reply {
     /// Reasoning before the text, which the client must give back unchanged where its dialect signs it.
     pub thinking: String,
     pub tools: Vec<Tool>,
+    /// A command, run by a call of whatever tool for that the request offers, with whatever else its schema requires. In a
+    /// conversation with such a reply, a request without any such tool is one that agents make aside (for a title, for a
+    /// guess at what is meant): it is answered with a word, and no reply is used up.
+    pub shell: Option<String>,
     /// Absent: the output cap was reached in none of the replies.
     pub stop: Option<ReplyStop>,
     /// Absent: made up from the sizes of request and reply.
@@ -58,6 +63,8 @@ pub struct Reply {
     pub fault: Option<ReplyFault>,
     /// How often the fault comes before the reply does. Absent: always.
     pub fault_times: Option<u32>,
+    /// Of a cut stream: after so many bytes instead of half its events.
+    pub cut_at: Option<usize>,
     /// Sent with a status fault, in seconds.
     pub retry_after: Option<f64>,
     /// Instead of the script's.

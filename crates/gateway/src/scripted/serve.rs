@@ -1,6 +1,7 @@
 //! The scripted provider's server.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     convert::Infallible,
     io,
@@ -160,6 +161,7 @@ impl Stage {
         if protocol == Protocol::Responses {
             self.past().responses.insert(response_id(number), (ask.first.clone(), ask.index + 1));
         }
+        let reply = &*reply;
         let playing = Playing {
             protocol,
             model: &ask.model,
@@ -180,6 +182,7 @@ impl Stage {
             let past = self.past();
             let (first, index) = past.responses.get(id).ok_or_else(|| format!("there is no response `{id}`"))?;
             ask.first.clone_from(first);
+            ask.opening.clone_from(first);
             ask.index += index;
         }
         Ok(ask)
@@ -214,13 +217,16 @@ impl Stage {
     }
 
     /// The reply that is due. `Err`: why there is none.
-    fn reply(&self, ask: &Ask, entry: &mut Entry) -> Result<&Reply, String> {
+    fn reply(&self, ask: &Ask, entry: &mut Entry) -> Result<Cow<'_, Reply>, String> {
         let mut conversations = self.script.conversations.iter();
         let conversation = conversations
-            .find(|conversation| ask.first.contains(&conversation.matches))
+            .find(|conversation| ask.opening.contains(&conversation.matches))
             .ok_or("the script has no conversation that begins like this")?;
         if let Some(record) = &mut entry.record {
             record.matched = Some(conversation.matches.clone());
+        }
+        if ask.shell.is_none() && conversation.replies.iter().any(|reply| reply.shell.is_some()) {
+            return Ok(Cow::Owned(Reply { text: "Title".to_owned(), ..Reply::default() }));
         }
         let reply = conversation.replies.get(ask.index).or(conversation.default.as_ref()).ok_or_else(|| {
             format!("the script of `{}` ends after {} replies", conversation.matches, conversation.replies.len())
@@ -232,7 +238,14 @@ impl Stage {
                 conversation.matches,
                 crate::dialect::excerpt(&ask.last)
             )),
-            Some(_) | None => Ok(reply),
+            Some(_) | None => Ok(match (&reply.shell, &ask.shell) {
+                (Some(command), Some(shell)) => {
+                    let mut reply = reply.clone();
+                    reply.tools.push(shell.run(command));
+                    Cow::Owned(reply)
+                }
+                _ => Cow::Borrowed(reply),
+            }),
         }
     }
 
@@ -294,7 +307,11 @@ async fn misplay(
     Ok(match fault {
         ReplyFault::Cut => {
             entry.set(StatusCode::OK, usage);
-            stream_of(entry, vec![Step::Send(half(&playing).into()), Step::Break])
+            let begun = match playing.reply.cut_at {
+                Some(at) => first_bytes(playing.events().concat(), at),
+                None => half(&playing).into(),
+            };
+            stream_of(entry, vec![Step::Send(begun), Step::Break])
         }
         ReplyFault::Stall => {
             entry.set(StatusCode::OK, usage);
@@ -349,6 +366,12 @@ async fn misplay(
             status(entry, &playing, StatusCode::from_u16(number).unwrap_or(StatusCode::IM_A_TEAPOT), kind)
         }
     })
+}
+
+fn first_bytes(body: String, at: usize) -> Bytes {
+    let mut body = Bytes::from(body);
+    body.truncate(at);
+    body
 }
 
 fn status(entry: Entry, playing: &Playing<'_>, status: StatusCode, kind: &str) -> Response {
