@@ -5,20 +5,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use domain::ports::{
     BoxFuture,
-    ledger::Ledger,
-    model::{Access, CallNews, Model, ModelFault, ModelReply, ModelRequest},
+    model::{CallNews, Model, ModelFault, ModelReply, ModelRequest},
 };
 use futures::FutureExt;
-use reqwest::{Method, Response, header::CONTENT_TYPE};
+use reqwest::{Method, Response, StatusCode, header::CONTENT_TYPE};
 
 use crate::{
     dialect::{Protocol, Trouble, Wire, excerpt},
     patience::Patience,
-    payment::{Order, Payment},
+    payment::{Order, Payer, Payment},
     place::{Call, Placed, Prepared, Unplaced},
     prices::Counted,
+    record::{Recorder, Tape},
     route::{Chain, Route},
     sse::Events,
     upstream::{Outgoing, Upstream},
@@ -39,8 +40,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// A model, bound to an attempt.
 pub(crate) struct BoundModel {
     pub upstream: Arc<Upstream>,
-    pub ledger: Arc<dyn Ledger>,
-    pub access: Access,
+    pub payer: Arc<Payer>,
+    pub recorder: Arc<Recorder>,
     pub chain: Chain,
 }
 
@@ -87,27 +88,43 @@ impl BoundModel {
     }
 
     async fn ask(&self, request: &ModelRequest<'_>) -> Result<Told, ModelFault> {
-        let routes = self.chain.all();
-        let call = Call { ledger: &self.ledger, access: &self.access, chain: &self.chain, routes, asked: None };
+        let call = Call { payer: &self.payer, chain: &self.chain, routes: self.chain.all(), asked: None };
         let mut patience = self.upstream.patience();
         let mut kept = None;
         let mut cuts = 0;
         loop {
-            let placed = self.upstream.place(&call, |route| self.prepare(route, request), kept.take(), &mut patience);
-            let Placed { route, mut payment, response, first } =
-                placed.await.map_err(|unplaced| fault(unplaced, &patience))?;
+            let mut sent = None;
+            let prepare = |route: &Route| {
+                let prepared = self.prepare(route, request)?;
+                sent = Some((protocol(route), route.replies(protocol(route)), prepared.outgoing.body.clone()));
+                Ok(prepared)
+            };
+            let placed = self.upstream.place(&call, prepare, kept.take(), &mut patience).await;
+            let tape =
+                sent.map(|(protocol, path, body)| self.recorder.begin(protocol, path, (body, self.recorder.room())));
+            let Placed { route, mut payment, response, first } = match placed {
+                Ok(placed) => placed,
+                Err(unplaced) => {
+                    let fault = fault(unplaced, &patience);
+                    tape.into_iter().for_each(|tape| keep(&fault, tape));
+                    return Err(fault);
+                }
+            };
+            // One that was placed was sent.
+            let mut tape = tape.ok_or_else(|| domain::Fault::bug("a call was placed that was not prepared"))?;
             let host = &route.account.host;
-            let why = match self.read(&route, (first, response), &mut payment).await {
+            let why = match self.read(&route, (first, response), &mut payment, &mut tape).await {
                 Read::Reply(reply) => {
-                    self.access.watch.tell(CallNews::Answered);
+                    tape.end();
                     let counted = payment.reported.unwrap_or_default();
                     return Ok(Told { reply, counted, route });
                 }
                 Read::Garbage(why) => {
-                    self.access.watch.tell(CallNews::Answered);
-                    return Err(ModelFault::Garbage(format!("{host} answered with no valid reply: {why}")));
+                    tape.end();
+                    return Err(garbage(host, &why));
                 }
                 Read::Nothing(why) => {
+                    tape.erase();
                     payment.charge.lost();
                     kept = Some(payment);
                     if patience.pause().await.is_err() {
@@ -118,13 +135,13 @@ impl BoundModel {
                 Read::Cut(why) => why,
             };
             // Settled before the next reservation is made, which would otherwise not see it.
-            drop(payment);
+            drop((payment, tape));
             cuts += 1;
             if cuts > NEW_CALLS || patience.pause().await.is_err() {
                 let why = format!("its reply broke off {cuts} times, last: {why}");
                 return Err(unavailable(host, &why, Some(&patience)));
             }
-            tracing::info!(attempt = %self.access.key, why, "a reply broke off; the model is asked anew");
+            tracing::info!(attempt = %self.payer.access.key, why, "a reply broke off; the model is asked anew");
         }
     }
 
@@ -138,7 +155,7 @@ impl BoundModel {
             kept_input: 0,
             max_output: u64::from(request.max_output),
         };
-        let (url, headers) = (route.replies(protocol)?, route.headers(protocol));
+        let (url, headers) = (route.url(&route.replies(protocol), &route.model)?, route.headers(protocol));
         Ok(Prepared { outgoing: Outgoing { method: Method::POST, url, headers, body }, order })
     }
 
@@ -146,14 +163,17 @@ impl BoundModel {
     async fn read(
         &self,
         route: &Route,
-        (mut first, mut response): (Option<bytes::Bytes>, Response),
+        (mut first, mut response): (Option<Bytes>, Response),
         payment: &mut Payment,
+        tape: &mut Tape,
     ) -> Read {
+        tape.answered(response.status().as_u16(), content_type(&response));
         if let Some(kind) = stray(&response) {
             let rest = match self.upstream.body(&mut response, STRAY_BYTES).await {
                 Ok(rest) | Err((_, rest)) => rest,
             };
             let body = [first.unwrap_or_default(), rest].concat();
+            tape.piece(&body);
             return Read::Garbage(format!(
                 "{kind} instead of a stream of events: {}",
                 excerpt(&String::from_utf8_lossy(&body))
@@ -172,9 +192,10 @@ impl BoundModel {
                 },
             };
             if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                self.access.watch.tell(CallNews::Answering);
+                self.payer.access.watch.tell(CallNews::Answering);
                 told = Some(Instant::now());
             }
+            tape.piece(&piece);
             bytes += piece.len();
             if bytes > REPLY_BYTES {
                 return Read::Garbage(format!("a reply of more than {REPLY_BYTES} bytes"));
@@ -233,14 +254,36 @@ fn fault(unplaced: Unplaced, patience: &Patience) -> ModelFault {
     }
 }
 
+/// Puts into the record why there is no reply, as a provider would have said it.
+fn keep(fault: &ModelFault, tape: Tape) {
+    let (status, kind) = match fault {
+        ModelFault::OverBudget(_) => (StatusCode::PAYMENT_REQUIRED, "billing_error"),
+        ModelFault::DeadKey(_) => (StatusCode::UNAUTHORIZED, "authentication_error"),
+        ModelFault::Rejected(_) => (StatusCode::BAD_REQUEST, "invalid_request_error"),
+        ModelFault::Held { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
+        ModelFault::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "api_error"),
+        ModelFault::Garbage(_) | ModelFault::Port(_) => return,
+    };
+    let body = tape.protocol().dialect().error_body(status, kind, &fault.to_string());
+    tape.all(status.as_u16(), "application/json", &body);
+}
+
+pub(crate) fn garbage(host: &str, why: &str) -> ModelFault {
+    ModelFault::Garbage(format!("{host} answered with no valid reply: {why}"))
+}
+
 fn unavailable(host: &str, why: &str, patience: Option<&Patience>) -> ModelFault {
     let tries = patience.map(|patience| format!(" after {} tries", patience.tried())).unwrap_or_default();
     ModelFault::Unavailable(format!("{host} gave no reply{tries}: {why}"))
 }
 
+fn content_type(response: &Response) -> &str {
+    response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default()
+}
+
 /// What an answer is, when it surely is no stream of events. (Some local servers leave the type out.)
 fn stray(response: &Response) -> Option<&'static str> {
-    let kind = response.headers().get(CONTENT_TYPE)?.to_str().ok()?;
+    let kind = content_type(response);
     if kind.contains("html") {
         Some("a web page")
     } else if kind.contains("json") {

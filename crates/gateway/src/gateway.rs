@@ -13,7 +13,7 @@ use domain::{
             Access, CallNews, CallWatch, Comparing, Credentials, Endpoint, Gateways, Message, Model, ModelAsk,
             ModelFault, ModelInfo, ModelRequest, Part, Replayed, ResolvedModel, Role, TriedModel,
         },
-        record::Exchange,
+        record::{Exchange, Records},
     },
 };
 use tokio::sync::OnceCell;
@@ -23,8 +23,10 @@ use crate::{
     catalogue::{Catalogue, ModelConfig},
     listing,
     patience::Retry,
+    payment::Payer,
     providers::ProviderConfig,
-    proxy::{Proxy, Rewrites},
+    proxy::{self, Proxy, Rewrites},
+    record::Recorder,
     route::Chain,
     upstream::{Deadlines, Upstream},
 };
@@ -43,6 +45,8 @@ impl CallWatch for Nobody {
 #[derive(Clone)]
 pub struct Options {
     pub ledger: Arc<dyn Ledger>,
+    /// Where exchanges are kept; `None`: nowhere.
+    pub records: Option<Arc<dyn Records>>,
     pub clock: Arc<dyn Clock>,
     pub retry: Retry,
     pub deadlines: Deadlines,
@@ -54,10 +58,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// The usual bounds.
+    /// The usual bounds, and no record.
     pub fn new(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) -> Self {
         Self {
             ledger,
+            records: None,
             clock,
             retry: Retry::default(),
             deadlines: Deadlines::default(),
@@ -83,6 +88,8 @@ impl std::fmt::Debug for Options {
 /// The way to all models. Its proxy ends with it.
 pub struct Gateway {
     ledger: Arc<dyn Ledger>,
+    records: Option<Arc<dyn Records>>,
+    clock: Arc<dyn Clock>,
     upstream: Arc<Upstream>,
     catalogue: Arc<Catalogue>,
     output_cap: u32,
@@ -99,16 +106,17 @@ impl std::fmt::Debug for Gateway {
 impl Gateway {
     /// Opens nothing yet: neither a connection nor a port. `Input`: providers or models of the configuration cannot be.
     pub fn new(options: Options) -> Result<Arc<Self>, Fault> {
-        let Options { ledger, clock, retry, deadlines, output_cap, providers, models } = options;
-        let upstream = Arc::new(Upstream::new(deadlines, retry, clock));
+        let Options { ledger, records, clock, retry, deadlines, output_cap, providers, models } = options;
+        let upstream = Arc::new(Upstream::new(deadlines, retry, Arc::clone(&clock)));
         let catalogue = Arc::new(Catalogue::new(providers, models)?);
-        Ok(Arc::new(Self { ledger, upstream, catalogue, output_cap, proxy: OnceCell::new() }))
+        Ok(Arc::new(Self { ledger, records, clock, upstream, catalogue, output_cap, proxy: OnceCell::new() }))
     }
 
-    fn bound(&self, access: Access) -> Result<BoundModel, Fault> {
+    fn bound(&self, access: Access, records: Option<Arc<dyn Records>>) -> Result<BoundModel, Fault> {
         let chain = Chain::new(&self.catalogue, &access.model, &access.credentials)?;
-        let (upstream, ledger) = (Arc::clone(&self.upstream), Arc::clone(&self.ledger));
-        Ok(BoundModel { upstream, ledger, access, chain })
+        let recorder = Recorder::new(records, Arc::clone(&self.clock), &access, None);
+        let payer = Payer::new(access, Arc::clone(&self.ledger));
+        Ok(BoundModel { upstream: Arc::clone(&self.upstream), payer, recorder, chain })
     }
 
     /// How often requests of agents' own clients were changed, since the start.
@@ -123,14 +131,16 @@ impl Gateways for Gateway {
     }
 
     fn model(&self, access: Access) -> Result<Arc<dyn Model>, Fault> {
-        Ok(Arc::new(self.bound(access)?))
+        Ok(Arc::new(self.bound(access, self.records.clone())?))
     }
 
     fn endpoint(&self, access: Access) -> BoxFuture<'_, Result<Endpoint, Fault>> {
         Box::pin(async move {
             let chain = Chain::new(&self.catalogue, &access.model, &access.credentials)?;
-            let open = || Proxy::open(Arc::clone(&self.upstream), Arc::clone(&self.ledger), self.output_cap);
-            Ok(self.proxy.get_or_try_init(open).await?.admit(access, chain))
+            let proxy = self.proxy.get_or_try_init(|| Proxy::open(Arc::clone(&self.upstream), self.output_cap)).await?;
+            let token = proxy::token();
+            let recorder = Recorder::new(self.records.clone(), Arc::clone(&self.clock), &access, Some(&token));
+            Ok(proxy.admit(token, Payer::new(access, Arc::clone(&self.ledger)), recorder, chain))
         })
     }
 
@@ -158,7 +168,7 @@ impl Gateways for Gateway {
                 redactor: Arc::default(),
                 watch: Arc::new(Nobody),
             };
-            let model = self.bound(access)?;
+            let model = self.bound(access, None)?;
             let text = "Answer with the one word: ready".to_owned();
             let messages = [Message { role: Role::User, parts: vec![Part::Text { text }] }];
             let begun = Instant::now();

@@ -16,9 +16,11 @@ mod place;
 mod prices;
 mod providers;
 mod proxy;
+mod record;
 mod route;
 pub mod scripted;
 mod sse;
+mod start;
 mod upstream;
 mod windows;
 

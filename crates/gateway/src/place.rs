@@ -7,17 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use domain::{
     Fault,
-    ports::{
-        ledger::Ledger,
-        model::{Access, Barrier, CallNews, ModelFault},
-    },
+    ports::model::{Barrier, CallNews, ModelFault},
 };
 use reqwest::Response;
 
 use crate::{
     dialect::Complaint,
     patience::{Patience, asked},
-    payment::{Order, Payment},
+    payment::{Order, Payer, Payment},
     route::{Chain, Route},
     upstream::{Failed, Outgoing, Refusal, Upstream},
     windows::{Held, Pass},
@@ -28,8 +25,7 @@ const LOOK_BYTES: usize = 512;
 
 /// A call to be placed.
 pub(crate) struct Call<'a> {
-    pub ledger: &'a Arc<dyn Ledger>,
-    pub access: &'a Access,
+    pub payer: &'a Arc<Payer>,
     pub chain: &'a Chain,
     /// In the order in which they are tried.
     pub routes: Vec<Arc<Route>>,
@@ -128,7 +124,7 @@ impl Upstream {
         if let Err(unplaced) = &placed
             && let Some(barrier) = unplaced.barrier()
         {
-            call.access.watch.tell(CallNews::Refused(barrier));
+            call.payer.access.watch.tell(CallNews::Refused(barrier));
         }
         placed
     }
@@ -160,14 +156,14 @@ impl Upstream {
             let kept = paid.take().filter(|payment| payment.is_for(&order.model));
             let mut payment = match kept {
                 Some(payment) => payment,
-                None => Payment::reserve(call.ledger, call.access, order).await.map_err(|fault| match fault {
+                None => Payment::reserve(call.payer, order).await.map_err(|fault| match fault {
                     ModelFault::OverBudget(why) => Unplaced::OverBudget(why),
                     ModelFault::Port(fault) => Unplaced::Port(fault),
                     other => Unplaced::Port(Fault::bug(other.to_string())),
                 })?,
             };
             payment.charge.sending();
-            call.access.watch.tell(CallNews::Asked);
+            call.payer.access.watch.tell(CallNews::Asked);
             let mut said = None;
             let (why, quota) = match self.send(&outgoing).await? {
                 Ok(mut response) if response.status().is_success() => match self.begin(&mut response).await {

@@ -68,13 +68,13 @@ impl Route {
         Url::parse(&whole).map_err(|err| Fault::input(format!("`{path}` is no path of {host}: {err}")))
     }
 
-    /// The address where streamed replies come from.
-    pub fn replies(&self, protocol: Protocol) -> Result<Url, Fault> {
+    /// The path where streamed replies come from.
+    pub fn replies(&self, protocol: Protocol) -> String {
         match protocol {
-            Protocol::Messages => self.url("/v1/messages", &self.model),
-            Protocol::ChatCompletions => self.url("/v1/chat/completions", &self.model),
-            Protocol::Responses => self.url("/v1/responses", &self.model),
-            Protocol::GenerateContent => self.url(&gemini::replies(&self.model), &self.model),
+            Protocol::Messages => "/v1/messages".to_owned(),
+            Protocol::ChatCompletions => "/v1/chat/completions".to_owned(),
+            Protocol::Responses => "/v1/responses".to_owned(),
+            Protocol::GenerateContent => gemini::replies(&self.model),
         }
     }
 

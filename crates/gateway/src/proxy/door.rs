@@ -7,22 +7,22 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::{Entrance, server};
+use super::listen::{Host, accept};
 
 /// Connections of one listener. Each takes a descriptor of the daemon, and may hold a whole request: what runs in a sandbox is not to
 /// use up either.
 const CONNECTIONS: usize = 64;
 
 /// Serves listeners that were made inside of a sandbox, until it is closed or dropped.
-pub(super) struct Door {
-    entrance: Arc<Entrance>,
+pub(crate) struct Door<H> {
+    host: Arc<H>,
     /// One for each start of the sandbox's first process; those of earlier starts have ended. `None`: closed for good.
     serving: Mutex<Option<JoinSet<()>>>,
 }
 
-impl Door {
-    pub fn new(entrance: Entrance) -> Self {
-        Self { entrance: Arc::new(entrance), serving: Mutex::new(Some(JoinSet::new())) }
+impl<H> Door<H> {
+    pub fn new(host: Arc<H>) -> Self {
+        Self { host, serving: Mutex::new(Some(JoinSet::new())) }
     }
 
     /// Ends what is served, calls under way included, and serves nothing more.
@@ -31,14 +31,14 @@ impl Door {
     }
 }
 
-impl domain::ports::sandbox::Door for Door {
+impl<H: Host> domain::ports::sandbox::Door for Door<H> {
     fn serve(&self, listener: TcpListener) {
         match (
             tokio::net::TcpListener::from_std(listener),
             &mut *self.serving.lock().unwrap_or_else(PoisonError::into_inner),
         ) {
             (Ok(listener), Some(serving)) => {
-                serving.spawn(server::accept(listener, Arc::clone(&self.entrance), CONNECTIONS));
+                serving.spawn(accept(listener, Arc::clone(&self.host), CONNECTIONS));
             }
             (Ok(_), None) => {}
             // Its agent finds nobody at the door, and says so.

@@ -1,8 +1,13 @@
 //! Watching an answer pass, to learn what it cost.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
+use domain::ports::model::CallNews;
 use futures::{Stream, stream};
 use hyper::body::Frame;
 use reqwest::{Response, header::CONTENT_TYPE};
@@ -12,27 +17,30 @@ use crate::{
     dialect::{Protocol, Wire, gemini, responses},
     payment::Payment,
     prices::Counted,
+    record::Tape,
     sse::Events,
     upstream::Upstream,
 };
 
-/// The most that is kept of an answer in one piece; usage stands at the end of it.
-const WHOLE_BYTES: usize = 64 << 20;
+/// How often it is told that an answer goes on.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// An answer under way. Dropping it, at whatever point, settles the call.
 pub(super) struct Meter {
-    protocol: Protocol,
     payment: Payment,
+    tape: Tape,
     seat: Arc<Seat>,
     form: Form,
+    /// When it was told last that the answer goes on.
+    told: Option<Instant>,
     /// Whether a candidate of Gemini's has come to its end.
     finished: bool,
 }
 
 enum Form {
     Events(Events),
-    /// One JSON document.
-    Whole(Vec<u8>),
+    /// One JSON document, which is on the tape.
+    Whole,
     /// Neither; there is nothing to learn from it.
     Unknown,
 }
@@ -70,52 +78,53 @@ pub(super) fn metered(
 }
 
 impl Meter {
-    pub fn new(protocol: Protocol, payment: Payment, seat: Arc<Seat>) -> Self {
-        Self { protocol, payment, seat, form: Form::Whole(Vec::new()), finished: false }
+    pub fn new(payment: Payment, tape: Tape, seat: Arc<Seat>) -> Self {
+        Self { payment, tape, seat, form: Form::Whole, told: None, finished: false }
     }
 
     fn take(&mut self, piece: &[u8]) {
-        let Self { protocol, payment, seat, form, finished } = self;
-        let known = match form {
-            Form::Events(events) => events
-                .take(piece, |data| {
-                    if memchr::memmem::find(data.as_bytes(), protocol.usage_mark()).is_some() {
-                        count(*protocol, data, payment);
-                    }
-                    *finished |= *protocol == Protocol::GenerateContent && gemini::ends(data);
-                    // The client may leave as soon as it has this, and all is said.
-                    if protocol.ends(data) {
-                        payment.complete();
-                        keep(*protocol, data, payment, seat);
-                    }
-                })
-                .is_ok(),
-            Form::Whole(whole) => {
-                whole.extend_from_slice(piece);
-                whole.len() <= WHOLE_BYTES
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.seat.payer.access.watch.tell(CallNews::Answering);
+            self.told = Some(Instant::now());
+        }
+        let Self { payment, tape, seat, form, finished, .. } = self;
+        tape.piece(piece);
+        let Form::Events(events) = form else { return };
+        let protocol = tape.protocol();
+        let taken = events.take(piece, |data| {
+            if memchr::memmem::find(data.as_bytes(), protocol.usage_mark()).is_some() {
+                count(protocol, data, payment);
             }
-            Form::Unknown => true,
-        };
-        if !known {
+            *finished |= protocol == Protocol::GenerateContent && gemini::ends(data);
+            // The client may leave as soon as it has this, and all is said.
+            if protocol.ends(data) {
+                payment.complete();
+                tape.end();
+                keep(protocol, data, payment, seat);
+            }
+        });
+        if taken.is_err() {
             *form = Form::Unknown;
         }
     }
 
     /// The body has come to its proper end.
     fn end(&mut self) {
-        match &self.form {
-            Form::Whole(whole) => {
+        self.tape.end();
+        let protocol = self.tape.protocol();
+        match (&self.form, self.tape.body()) {
+            (Form::Whole, Some(whole)) => {
                 if let Ok(json) = str::from_utf8(whole) {
-                    count(self.protocol, json, &mut self.payment);
-                    keep(self.protocol, json, &self.payment, &self.seat);
+                    count(protocol, json, &mut self.payment);
+                    keep(protocol, json, &self.payment, &self.seat);
                 }
                 self.payment.complete();
             }
             // Some servers leave out the last event, but say the usage before it.
-            Form::Events(_) if self.protocol == Protocol::ChatCompletions => self.payment.complete(),
+            (Form::Events(_), _) if protocol == Protocol::ChatCompletions => self.payment.complete(),
             // Its streams have no last event; one that just ends before the reply does is cut.
-            Form::Events(_) if self.finished => self.payment.complete(),
-            Form::Events(_) | Form::Unknown => {}
+            (Form::Events(_), _) if self.finished => self.payment.complete(),
+            (Form::Events(_) | Form::Whole | Form::Unknown, _) => {}
         }
     }
 }

@@ -5,11 +5,12 @@
 //! person's key comes), the address, `accept-encoding` (usage is read from the answer as it passes), and, each counted:
 //! `stream_options.include_usage` where it is missing, a missing output cap, and the model's name where a fallback is asked.
 
-mod door;
+pub(crate) mod door;
 mod gemini;
+pub(crate) mod listen;
 mod meter;
 mod rewrite;
-mod server;
+pub(crate) mod server;
 
 use std::{
     collections::HashMap,
@@ -20,18 +21,11 @@ use std::{
     },
 };
 
-use domain::{
-    Fault,
-    budget::Usage,
-    ports::{
-        ledger::Ledger,
-        model::{Access, Endpoint},
-    },
-};
+use domain::{Fault, budget::Usage, ports::model::Endpoint};
 use tokio::{net::TcpListener, task::AbortHandle};
 
 use self::door::Door;
-use crate::{route::Chain, upstream::Upstream};
+use crate::{payment::Payer, record::Recorder, route::Chain, upstream::Upstream};
 
 /// How often requests were changed in more than key and address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,9 +38,15 @@ pub struct Rewrites {
     pub models_renamed: u64,
 }
 
+/// A token, as random as a key.
+pub(crate) fn token() -> String {
+    format!("overnight-{}", uuid::Uuid::new_v4().simple())
+}
+
 /// An attempt that may call.
 struct Seat {
-    access: Access,
+    payer: Arc<Payer>,
+    recorder: Arc<Recorder>,
     chain: Chain,
     /// Why no further call is allowed, once the budget has refused one.
     over: OnceLock<String>,
@@ -63,10 +63,6 @@ struct Kept {
 }
 
 impl Seat {
-    fn new(access: Access, chain: Chain) -> Self {
-        Self { access, chain, over: OnceLock::new(), kept: Mutex::default() }
-    }
-
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +77,6 @@ impl Seat {
 /// What all calls share.
 struct Desk {
     upstream: Arc<Upstream>,
-    ledger: Arc<dyn Ledger>,
     output_cap: u32,
     seats: Mutex<HashMap<String, Arc<Seat>>>,
     caps_added: AtomicU64,
@@ -118,13 +113,12 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Opens a port on the loopback and serves it until this is dropped.
-    pub async fn open(upstream: Arc<Upstream>, ledger: Arc<dyn Ledger>, output_cap: u32) -> Result<Self, Fault> {
+    pub async fn open(upstream: Arc<Upstream>, output_cap: u32) -> Result<Self, Fault> {
         let no_port = |err| Fault::environment(format!("the gateway cannot open a port on 127.0.0.1: {err}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(no_port)?;
         let address = listener.local_addr().map_err(no_port)?;
         let desk = Arc::new(Desk {
             upstream,
-            ledger,
             output_cap,
             seats: Mutex::default(),
             caps_added: AtomicU64::new(0),
@@ -132,17 +126,17 @@ impl Proxy {
             models_renamed: AtomicU64::new(0),
         });
         let entrance = Entrance { desk: Arc::clone(&desk), only: None };
-        let accepting = tokio::spawn(server::accept(listener, Arc::new(entrance), usize::MAX)).abort_handle();
+        let accepting = tokio::spawn(listen::accept(listener, Arc::new(entrance), usize::MAX)).abort_handle();
         Ok(Self { desk, address, accepting })
     }
 
-    /// Gives an attempt a token.
-    pub fn admit(&self, access: Access, chain: Chain) -> Endpoint {
+    /// Lets in whoever has the token.
+    pub fn admit(&self, token: String, payer: Arc<Payer>, recorder: Arc<Recorder>, chain: Chain) -> Endpoint {
         let (model, protocols) = (chain.first().model.clone(), chain.first().account.protocols.clone());
-        let token = format!("overnight-{}", uuid::Uuid::new_v4().simple());
-        self.desk.seats().insert(token.clone(), Arc::new(Seat::new(access, chain)));
+        let seat = Seat { payer, recorder, chain, over: OnceLock::new(), kept: Mutex::default() };
+        self.desk.seats().insert(token.clone(), Arc::new(seat));
         let entrance = Entrance { desk: Arc::clone(&self.desk), only: Some(token.clone()) };
-        let door = Arc::new(Door::new(entrance));
+        let door = Arc::new(Door::new(Arc::new(entrance)));
         let guard = Guard { desk: Arc::clone(&self.desk), token: token.clone(), door: Arc::clone(&door) };
         Endpoint { url: format!("http://{}", self.address), door, token, model, protocols, guard: Box::new(guard) }
     }
@@ -165,7 +159,7 @@ impl Drop for Proxy {
 struct Guard {
     desk: Arc<Desk>,
     token: String,
-    door: Arc<Door>,
+    door: Arc<Door<Entrance>>,
 }
 
 impl Drop for Guard {

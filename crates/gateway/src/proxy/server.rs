@@ -1,25 +1,19 @@
 //! The proxy's requests and answers.
 
-use std::{
-    convert::Infallible,
-    io,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use domain::Fault;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::{
     Method, Request, StatusCode,
     body::Incoming,
     header::{self, HeaderMap, HeaderName, HeaderValue},
-    service::service_fn,
 };
-use hyper_util::rt::TokioIo;
-use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
     Desk, Entrance, Seat, gemini,
+    listen::{Body, Host, Response, respond, whole},
     meter::{self, Meter},
     rewrite,
 };
@@ -27,6 +21,7 @@ use crate::{
     dialect::{self, Dialect, Protocol, Wire},
     payment::Order,
     place::{Call, Placed, Prepared, Unplaced},
+    record::{Room, Tape},
     route::Route,
     upstream::{Outgoing, Refusal},
     windows::Held,
@@ -35,52 +30,16 @@ use crate::{
 /// The longest request that is taken.
 const REQUEST_BYTES: usize = 64 << 20;
 
-type Response = hyper::Response<UnsyncBoxBody<Bytes, io::Error>>;
-
-/// Takes connections until it is aborted or its listener is shut, and they end with it. No more than `most` at a time; others wait.
-pub(super) async fn accept(listener: TcpListener, entrance: Arc<Entrance>, most: usize) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept(), if connections.len() < most => accepted,
-            Some(_) = connections.join_next() => continue,
-        };
-        let connection = match accepted {
-            Ok((connection, _)) => connection,
-            // What a listener says that was shut.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
-            Err(error) => {
-                // Out of descriptors, most likely: others will be given back.
-                tracing::warn!(%error, "the gateway cannot take a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        // What is sent is small and waited for.
-        let _ = connection.set_nodelay(true);
-        let entrance = Arc::clone(&entrance);
-        connections.spawn(async move {
-            let service = service_fn(|request| {
-                let entrance = Arc::clone(&entrance);
-                async move { Ok::<_, Infallible>(answer(&entrance, request).await) }
-            });
-            // An error here is a client that left; each call has settled itself.
-            let _ =
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
-        });
-    }
-}
-
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
+pub(crate) enum Wish {
     Reply,
     /// Costs nothing: the count of a request's tokens, the list of models.
     Free,
 }
 
 /// Reads a path. `None`: there is no such thing.
-fn wish(method: &Method, path: &str, headers: &HeaderMap) -> Option<(Wish, Protocol)> {
+pub(crate) fn wish(method: &Method, path: &str, headers: &HeaderMap) -> Option<(Wish, Protocol)> {
     if let Some((_, method_of_model)) = dialect::gemini::target(path) {
         let wish = match (method.as_str(), method_of_model) {
             ("POST", "generateContent" | "streamGenerateContent") => Wish::Reply,
@@ -129,31 +88,74 @@ impl Refused {
     }
 }
 
-async fn answer(entrance: &Entrance, request: Request<Incoming>) -> Response {
-    // Clients of `OpenAI`'s dialect have the `/v1` in their base address, or not.
+/// An answer on its way: what is known before its body, and the body.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Form,
+}
+
+enum Form {
+    Whole(Bytes),
+    /// One that records itself.
+    Stream(Body),
+}
+
+impl Answer {
+    fn whole(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
+        Self { status, headers, body: Form::Whole(body) }
+    }
+}
+
+impl Host for Entrance {
+    async fn answer(&self, request: Request<Incoming>) -> Response {
+        let path = path(&request);
+        let Some((wish, protocol)) = wish(request.method(), &path, request.headers()) else {
+            let message = format!("the gateway has no {} {path}", request.method());
+            let dialect = if path.starts_with("/v1beta/") { Dialect::Gemini } else { Dialect::Anthropic };
+            let refused = Refused::new(StatusCode::NOT_FOUND, "not_found_error", message);
+            return sent(refuse(dialect, &refused), None);
+        };
+        let mut tape = None;
+        let passed = match admit(self, protocol, &path, request, &mut tape).await {
+            Ok(guest) if wish == Wish::Reply => reply(self, protocol, &path, guest, &mut tape).await,
+            Ok(guest) => free(self, protocol, &path, guest).await,
+            Err(refused) => Err(refused),
+        };
+        sent(passed.unwrap_or_else(|refused| refuse(protocol.dialect(), &refused)), tape)
+    }
+}
+
+/// The path that is meant: clients of `OpenAI`'s dialect have the `/v1` in their base address, or not.
+pub(crate) fn path(request: &Request<Incoming>) -> String {
     let path = request.uri().path();
-    let path =
-        if path.starts_with("/v1/") || path.starts_with("/v1beta/") { path.to_owned() } else { format!("/v1{path}") };
-    let Some((wish, protocol)) = wish(request.method(), &path, request.headers()) else {
-        let message = format!("the gateway has no {} {path}", request.method());
-        let dialect = if path.starts_with("/v1beta/") { Dialect::Gemini } else { Dialect::Anthropic };
-        return refuse(dialect, &Refused::new(StatusCode::NOT_FOUND, "not_found_error", message));
+    if path.starts_with("/v1/") || path.starts_with("/v1beta/") { path.to_owned() } else { format!("/v1{path}") }
+}
+
+/// Sends an answer off, and records one that does not record itself.
+fn sent(Answer { status, headers, body }: Answer, tape: Option<Tape>) -> Response {
+    let body = match body {
+        Form::Stream(body) => body,
+        Form::Whole(body) => {
+            tape.into_iter().for_each(|tape| tape.all(status.as_u16(), content_type(&headers), &body));
+            whole(body)
+        }
     };
-    let passed = match wish {
-        Wish::Reply => reply(entrance, protocol, &path, request).await,
-        Wish::Free => free(entrance, protocol, &path, request).await,
-    };
-    passed.unwrap_or_else(|refused| refuse(protocol.dialect(), &refused))
+    respond(status, headers, body)
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default()
 }
 
 async fn reply(
     entrance: &Entrance,
     protocol: Protocol,
     path: &str,
-    request: Request<Incoming>,
-) -> Result<Response, Refused> {
+    Guest { seat, method, headers, query, body }: Guest,
+    tape: &mut Option<Tape>,
+) -> Result<Answer, Refused> {
     let desk = &entrance.desk;
-    let Guest { seat, method, headers, query, body } = admit(entrance, protocol, request).await?;
     let read = match dialect::gemini::target(path) {
         Some((model, _)) => gemini::read(model, body, desk.output_cap),
         None => rewrite::read(protocol, body, desk.output_cap),
@@ -165,8 +167,7 @@ async fn reply(
         return Err(over_budget(over.clone()));
     }
     let call = Call {
-        ledger: &desk.ledger,
-        access: &seat.access,
+        payer: &seat.payer,
         chain: &seat.chain,
         routes: seat.chain.speaking(protocol).map_err(|fault| no_route(&fault))?,
         asked: Some(asked.model.clone()),
@@ -177,7 +178,7 @@ async fn reply(
             (path.to_owned(), asked.body.clone())
         } else {
             desk.models_renamed.fetch_add(1, Relaxed);
-            tracing::info!(attempt = %seat.access.key, from = asked.model, to = model, "an agent's request goes to another model");
+            tracing::info!(attempt = %seat.payer.access.key, from = asked.model, to = model, "an agent's request goes to another model");
             (gemini::renamed(path, model), rewrite::renamed(protocol, &asked.body, model))
         };
         let price = seat.chain.catalogue().price(&route.provider, model, desk.upstream.today());
@@ -200,16 +201,19 @@ async fn reply(
         Err(unplaced) => return not_placed(desk, &seat, unplaced),
     };
     let (status, headers) = (response.status(), passing(response.headers()));
-    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+    if content_type(&headers).starts_with("text/html") {
         return Err(unreached("it sent a web page: something else stands between here and there"));
     }
-    let meter = Meter::new(protocol, payment, Arc::clone(&seat));
+    // There is one: it was made when the caller was let in.
+    let mut tape = tape.take().ok_or_else(|| unreached("its answer cannot be recorded"))?;
+    tape.answered(status.as_u16(), content_type(&headers));
+    let meter = Meter::new(payment, tape, Arc::clone(&seat));
     let body = meter::metered(Arc::clone(&desk.upstream), (first, response), meter);
-    Ok(respond(status, headers, StreamBody::new(body).boxed_unsync()))
+    Ok(Answer { status, headers, body: Form::Stream(StreamBody::new(body).boxed_unsync()) })
 }
 
 /// What an agent's client is told of a call for which there is no way. Its attempt's watch has been told too.
-fn not_placed(desk: &Desk, seat: &Seat, unplaced: Unplaced) -> Result<Response, Refused> {
+fn not_placed(desk: &Desk, seat: &Seat, unplaced: Unplaced) -> Result<Answer, Refused> {
     match unplaced {
         Unplaced::Refused(refusal, _) => Ok(pass(refusal)),
         Unplaced::DeadKey(refusal, _) | Unplaced::Unreached { refusal: Some(refusal), .. } => Ok(pass(*refusal)),
@@ -222,7 +226,7 @@ fn not_placed(desk: &Desk, seat: &Seat, unplaced: Unplaced) -> Result<Response, 
             Err(refused)
         }
         Unplaced::OverBudget(over) => {
-            tracing::info!(attempt = %seat.access.key, over, "the agent's call is refused, and all that follow");
+            tracing::info!(attempt = %seat.payer.access.key, over, "the agent's call is refused, and all that follow");
             Err(over_budget(seat.over.get_or_init(|| over).clone()))
         }
         Unplaced::Port(fault) => Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", fault.to_string())),
@@ -249,10 +253,9 @@ async fn free(
     entrance: &Entrance,
     protocol: Protocol,
     path: &str,
-    request: Request<Incoming>,
-) -> Result<Response, Refused> {
+    Guest { seat, method, mut headers, query, body }: Guest,
+) -> Result<Answer, Refused> {
     let desk = &entrance.desk;
-    let Guest { seat, method, mut headers, query, body } = admit(entrance, protocol, request).await?;
     let routes = seat.chain.speaking(protocol).map_err(|fault| no_route(&fault))?;
     // There is one at least.
     let Some(route) = routes.first() else { return Err(unreached("there is no account")) };
@@ -263,7 +266,7 @@ async fn free(
         Ok(mut response) if response.status().is_success() => {
             let (status, headers) = (response.status(), passing(response.headers()));
             let body = desk.upstream.body(&mut response, REQUEST_BYTES).await.map_err(|(why, _)| unreached(why))?;
-            Ok(respond(status, headers, whole(body)))
+            Ok(Answer::whole(status, headers, body))
         }
         Ok(response) => Ok(pass(desk.upstream.refusal(response).await)),
         Err(failed) => Err(unreached(failed.why)),
@@ -271,10 +274,10 @@ async fn free(
 }
 
 /// Passes on what is no success, in the provider's own words.
-fn pass(refusal: Refusal) -> Response {
+fn pass(refusal: Refusal) -> Answer {
     let mut headers = passing(&refusal.headers);
     headers.remove(header::CONTENT_LENGTH);
-    respond(refusal.status, headers, whole(refusal.body))
+    Answer::whole(refusal.status, headers, refusal.body)
 }
 
 /// Who calls, and with what.
@@ -288,8 +291,14 @@ struct Guest {
     body: Bytes,
 }
 
-/// Finds out who calls, and takes from their request what goes out again.
-async fn admit(entrance: &Entrance, protocol: Protocol, request: Request<Incoming>) -> Result<Guest, Refused> {
+/// Finds out who calls, and takes from their request what goes out again. From then on the exchange is recorded.
+async fn admit(
+    entrance: &Entrance,
+    protocol: Protocol,
+    path: &str,
+    request: Request<Incoming>,
+    tape: &mut Option<Tape>,
+) -> Result<Guest, Refused> {
     let query = request.uri().query();
     let (key, query) = match protocol {
         Protocol::GenerateContent => {
@@ -314,18 +323,34 @@ async fn admit(entrance: &Entrance, protocol: Protocol, request: Request<Incomin
     // Google's servers would take it for the method.
     headers.remove("x-http-method-override");
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let body = Limited::new(body, REQUEST_BYTES).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            let message = format!("the request is longer than {REQUEST_BYTES} bytes");
-            Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
-        } else {
-            Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", format!("the request broke off: {error}"))
-        }
-    })?;
-    Ok(Guest { seat, method: parts.method, headers, query, body: body.to_bytes() })
+    let mut room = seat.recorder.room();
+    let body = taken(body, &mut room).await?;
+    *tape = Some(seat.recorder.begin(protocol, format!("{path}{query}"), (body.clone(), room)));
+    Ok(Guest { seat, method: parts.method, headers, query, body })
 }
 
-fn token(headers: &HeaderMap) -> Option<&str> {
+/// Reads a request's body, as far as there is room for it.
+async fn taken(mut body: Incoming, room: &mut Room) -> Result<Bytes, Refused> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map(|frame| frame.into_data().unwrap_or_default()) else {
+            return Err(Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", "the request broke off"));
+        };
+        if whole.len() + data.len() > REQUEST_BYTES {
+            let message = format!("the request is longer than {REQUEST_BYTES} bytes");
+            return Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message));
+        }
+        if !room.take(data.len()) {
+            let message = "the requests of this attempt that are under way are too large together: ask again when some have ended";
+            let refused = Refused::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", message);
+            return Err(Refused { retry_after: Some(1), ..refused });
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
     let bearer = || headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ");
     match headers.get("x-api-key").or_else(|| headers.get("x-goog-api-key")) {
         Some(key) => key.to_str().ok(),
@@ -338,7 +363,7 @@ fn record(desk: &Desk, seat: &Seat, asked: &rewrite::Asked) {
     desk.usage_asked.fetch_add(asked.usage_asked.into(), Relaxed);
     if asked.cap_added || asked.usage_asked {
         let rewrite::Asked { model, cap_added, usage_asked, .. } = asked;
-        tracing::info!(attempt = %seat.access.key, model, cap_added, usage_asked, "an agent's request was changed");
+        tracing::info!(attempt = %seat.payer.access.key, model, cap_added, usage_asked, "an agent's request was changed");
     }
 }
 
@@ -374,7 +399,7 @@ fn unreached(why: impl std::fmt::Display) -> Refused {
     Refused::new(StatusCode::BAD_GATEWAY, "api_error", format!("the model's provider gave no answer: {why}"))
 }
 
-fn refuse(dialect: Dialect, refused: &Refused) -> Response {
+fn refuse(dialect: Dialect, refused: &Refused) -> Answer {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Clients would try again by themselves; that is ours to do, and done.
@@ -382,16 +407,5 @@ fn refuse(dialect: Dialect, refused: &Refused) -> Response {
     if let Some(seconds) = refused.retry_after {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
-    respond(refused.status, headers, whole(dialect.error_body(refused.status, refused.kind, &refused.message)))
-}
-
-fn whole(body: Bytes) -> UnsyncBoxBody<Bytes, io::Error> {
-    Full::new(body).map_err(|never| match never {}).boxed_unsync()
-}
-
-fn respond(status: StatusCode, headers: HeaderMap, body: UnsyncBoxBody<Bytes, io::Error>) -> Response {
-    let mut response = hyper::Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
+    Answer::whole(refused.status, headers, dialect.error_body(refused.status, refused.kind, &refused.message))
 }

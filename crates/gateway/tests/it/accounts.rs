@@ -112,7 +112,10 @@ async fn while_all_are_out_of_quota_it_is_told_until_when() {
     assert!(matches!(&fault, ModelFault::Held { until, .. } if fits(*until)), "{fault}");
     let news = heard.take();
     assert!(
-        matches!(&news[..], [CallNews::Asked, CallNews::Asked, CallNews::Refused(Barrier::Held { .. })]),
+        matches!(
+            &news[..],
+            [CallNews::Asked, CallNews::Asked, CallNews::Answered, CallNews::Refused(Barrier::Held { .. })]
+        ),
         "{news:?}"
     );
     let endpoint = first.gateway.endpoint(two(&first, &second, &heard)).await.unwrap();
