@@ -429,3 +429,128 @@ fn host(base: &str) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Route;
+
+    fn account(provider: &str, set: &[(&str, &str)]) -> Account {
+        let credentials =
+            Credentials(set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
+        let known = known().into_iter().find(|known| known.name == provider).unwrap();
+        known.accounts(&credentials, &[]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn every_provider_has_its_addresses_and_its_header() {
+        const CHAT: &str = "/v1/chat/completions";
+        let azure = ("AZURE_OPENAI_ENDPOINT", "https://x.openai.azure.com/");
+        for (provider, set, path, address, header) in [
+            (
+                "anthropic",
+                &[("ANTHROPIC_API_KEY", "k")][..],
+                "/v1/messages",
+                "https://api.anthropic.com/v1/messages",
+                "x-api-key",
+            ),
+            ("openai", &[("OPENAI_API_KEY", "k")], CHAT, "https://api.openai.com/v1/chat/completions", "authorization"),
+            (
+                "gemini",
+                &[("GOOGLE_API_KEY", "k")],
+                "/v1beta/models?x=1",
+                "https://generativelanguage.googleapis.com/v1beta/models?x=1",
+                "x-goog-api-key",
+            ),
+            (
+                "openrouter",
+                &[("OPENROUTER_API_KEY", "k")],
+                CHAT,
+                "https://openrouter.ai/api/v1/chat/completions",
+                "authorization",
+            ),
+            (
+                "openrouter",
+                &[("OPENROUTER_API_KEY", "k")],
+                "/v1/messages",
+                "https://openrouter.ai/api/v1/messages",
+                "authorization",
+            ),
+            (
+                "bedrock",
+                &[("AWS_BEARER_TOKEN_BEDROCK", "k"), ("AWS_REGION", "eu-west-1")],
+                CHAT,
+                "https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1/chat/completions",
+                "authorization",
+            ),
+            (
+                "azure",
+                &[azure, ("AZURE_OPENAI_API_KEY", "k")],
+                "/v1/responses",
+                "https://x.openai.azure.com/openai/v1/responses",
+                "api-key",
+            ),
+            (
+                "azure",
+                &[azure, ("AZURE_OPENAI_API_KEY", "k"), ("AZURE_OPENAI_API_VERSION", "2025-01-01")],
+                CHAT,
+                "https://x.openai.azure.com/openai/deployments/m/chat/completions?api-version=2025-01-01",
+                "api-key",
+            ),
+            ("ollama", &[], CHAT, "http://127.0.0.1:11434/v1/chat/completions", ""),
+            ("ollama", &[("OLLAMA_HOST", "0.0.0.0")], CHAT, "http://127.0.0.1:11434/v1/chat/completions", ""),
+            ("ollama", &[("OLLAMA_HOST", "https://box:9/")], CHAT, "https://box:9/v1/chat/completions", ""),
+            ("vllm", &[("VLLM_API_KEY", "k")], CHAT, "http://127.0.0.1:8000/v1/chat/completions", "authorization"),
+            (
+                "llamacpp",
+                &[("LLAMACPP_BASE_URL", "http://box:8080/v1/")],
+                CHAT,
+                "http://box:8080/v1/chat/completions",
+                "",
+            ),
+        ] {
+            let account = account(provider, set);
+            let mut headers = HeaderMap::from_iter([(KEYS[0].clone(), HeaderValue::from_static("Bearer agents-own"))]);
+            account.stamp(&mut headers);
+            let names = KEYS;
+            let keys: Vec<_> =
+                names.iter().filter(|name| headers.contains_key(*name)).map(HeaderName::as_str).collect();
+            assert_eq!(keys.join(""), header, "{provider}");
+            let route = Route { provider: provider.to_owned(), account, model: "m".to_owned(), is_fallback: false };
+            assert_eq!(route.url(path, "m").unwrap().as_str(), address);
+        }
+    }
+
+    #[test]
+    fn accounts_come_in_order_each_with_its_own() {
+        let credentials = Credentials(
+            [
+                ("OPENAI_API_KEY@work", "w"),
+                ("OPENAI_API_KEY@home", "h"),
+                ("OPENAI_API_KEY", "p"),
+                ("OPENAI_API_KEY@empty", " "),
+                ("OPENAI_API_KEY_OLD", "o"),
+                ("OPENAI_BASE_URL@work", "https://work.example/v1"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        );
+        let openai = known().remove(1);
+        let names = |order: &[&str]| {
+            let order: Vec<_> = order.iter().map(|name| (*name).to_owned()).collect();
+            let accounts = openai.accounts(&credentials, &order)?;
+            Ok::<_, Fault>(accounts.into_iter().map(|account| (account.name, account.host)).collect::<Vec<_>>())
+        };
+        let of = |name: &str, host: &str| (name.to_owned(), host.to_owned());
+        let (plain, home) = (of("default", "api.openai.com"), of("home", "api.openai.com"));
+        let work = of("work", "work.example");
+        assert_eq!(names(&[]).unwrap(), [plain.clone(), home, work.clone()]);
+        assert_eq!(names(&["work", "gone", "default"]).unwrap(), [work, plain]);
+        assert!(names(&["gone"]).unwrap_err().to_string().contains("OPENAI_API_KEY@NAME"));
+        let ids: std::collections::HashSet<_> =
+            openai.accounts(&credentials, &[]).unwrap().into_iter().map(|account| account.id).collect();
+        assert_eq!(ids.len(), 3);
+        let shown = format!("{:?}", openai.accounts(&credentials, &[]));
+        assert!(!shown.contains("Bearer"), "a key is never shown: {shown}");
+    }
+}

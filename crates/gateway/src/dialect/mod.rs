@@ -312,3 +312,29 @@ impl Decoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::ports::model::{Message, Part, Role};
+
+    use super::*;
+
+    #[test]
+    fn images_are_written_in_every_dialect() {
+        let parts = vec![Part::Image { media: "image/png".to_owned(), base64: "aGk=".to_owned() }];
+        let messages = [Message { role: Role::User, parts }];
+        let request = ModelRequest { system: "", tools: &[], messages: &messages, max_output: 1 };
+        let url = "data:image/png;base64,aGk=";
+        for (protocol, place, value) in [
+            (Protocol::Messages, "/messages/0/content/0/source/data", "aGk="),
+            (Protocol::Messages, "/messages/0/content/0/source/media_type", "image/png"),
+            (Protocol::ChatCompletions, "/messages/0/content/0/image_url/url", url),
+            (Protocol::Responses, "/input/0/content/0/image_url", url),
+            (Protocol::GenerateContent, "/contents/0/parts/0/inlineData/data", "aGk="),
+            (Protocol::GenerateContent, "/contents/0/parts/0/inlineData/mimeType", "image/png"),
+        ] {
+            let sent: serde_json::Value = serde_json::from_slice(&protocol.encode("m", &request)).unwrap();
+            assert_eq!(sent.pointer(place), Some(&value.into()), "{protocol:?}: {sent}");
+        }
+    }
+}

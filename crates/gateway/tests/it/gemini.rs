@@ -1,7 +1,5 @@
 //! Gemini's dialect: agents whose clients speak it, and the neutral port over it.
 
-use std::process::Stdio;
-
 use domain::{
     budget::{Budget, MicroUsd, Usage},
     ports::model::{Endpoint, Gateways, Message, ModelFault, Part, Role, Stop},
@@ -210,58 +208,4 @@ async fn every_end_is_told() {
     let stage = Stage::of(json!([{"fault": "401"}])).await;
     let fault = ask_once(stage.model(Dialect::Gemini).as_ref()).await.unwrap_err();
     assert!(matches!(fault, ModelFault::DeadKey(_)), "{fault}");
-}
-
-/// The script of a conversation over the official client: two rounds with a tool, streamed and not, and a refusal.
-const CLIENT: &str = r#"
-import { GoogleGenAI } from "@google/genai";
-const client = new GoogleGenAI({ apiKey: process.env.KEY, httpOptions: { baseUrl: process.env.URL } });
-const model = "gemini-3.8-flash";
-const tools = [{ functionDeclarations: [{ name: "shell", parametersJsonSchema: { type: "object", properties: {} } }] }];
-const contents = [{ role: "user", parts: [{ text: "hello" }] }];
-const parts = [];
-let usage;
-for await (const chunk of await client.models.generateContentStream({ model, contents, config: { tools } })) {
-  parts.push(...(chunk.candidates[0].content.parts ?? []));
-  usage = chunk.usageMetadata;
-}
-const call = parts.find((part) => part.functionCall).functionCall;
-const said = parts.filter((part) => part.text && !part.thought).map((part) => part.text).join("");
-contents.push({ role: "model", parts });
-contents.push({ role: "user", parts: [{ functionResponse: { name: call.name, response: { output: "a b" } } }] });
-const second = await client.models.generateContent({ model, contents, config: { tools, maxOutputTokens: 500 } });
-const counted = await client.models.countTokens({ model, contents });
-let refused;
-try { await client.models.generateContent({ model, contents, config: { cachedContent: "cachedContents/x" } }); }
-catch (error) { refused = error; }
-console.log(JSON.stringify({
-  said, call: call.name, arguments: call.args, usage: usage.totalTokenCount, second: second.text,
-  counted: counted.totalTokens, refused: refused.status,
-}));
-"#;
-
-#[tokio::test]
-#[ignore = "needs node, and in GEMINI_CLIENT a directory with the npm package @google/genai in its node_modules"]
-async fn the_official_client_is_served() {
-    let place = std::env::var("GEMINI_CLIENT").unwrap();
-    let first = json!({
-        "text": "words ".repeat(100), "thinking": "hm", "tools": [{"name": "shell", "arguments": {"command": "ls"}}],
-        "usage": {"input": 10, "cache_read": 20, "output": 40},
-    });
-    let (stage, endpoint) = stage(json!([first, {"text": "two", "when": "a b"}])).await;
-    let mut node = tokio::process::Command::new("node");
-    node.args(["--input-type=module", "-e", CLIENT]).current_dir(place).stdin(Stdio::null()).kill_on_drop(true);
-    node.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-    node.env("URL", &endpoint.url).env("KEY", &endpoint.token);
-    let output = node.output().await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let expected = json!({
-        "said": "words ".repeat(100), "call": "shell", "arguments": {"command": "ls"}, "usage": 70, "second": "two",
-        "counted": 1, "refused": 400,
-    });
-    assert_eq!(told, expected);
-    let settled = stage.ledger.settlements().await;
-    assert!(settled.len() == 2 && settled.iter().all(|one| !one.estimated), "{settled:?}");
-    assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 20 });
 }

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod budget;
+mod clients;
 mod faults;
 mod gemini;
 mod ledger;
@@ -13,3 +14,4 @@ mod replies;
 mod responses;
 mod scripted;
 mod stage;
+mod wrong;

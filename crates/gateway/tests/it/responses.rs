@@ -1,7 +1,5 @@
 //! Agents whose clients speak `OpenAI`'s Responses.
 
-use std::process::Stdio;
-
 use domain::{
     budget::{Budget, MicroUsd, Usage},
     ports::model::{Endpoint, Gateways},
@@ -135,55 +133,4 @@ async fn counting_tokens_costs_nothing() {
     let count = post(&endpoint, "/v1/responses/input_tokens", &body(false)).await;
     assert_eq!(count.json::<Value>().await.unwrap()["input_tokens"], 1);
     assert!(stage.ledger.closed().await.settled.is_empty());
-}
-
-/// The script of a conversation over the official client: two rounds with a tool, streamed and not, and a refusal.
-const CLIENT: &str = r#"
-import OpenAI from "openai";
-const client = new OpenAI({ maxRetries: 0 });
-const shell = { type: "function", name: "shell", parameters: { type: "object", properties: {} }, strict: false };
-const input = [{ role: "user", content: "hello" }];
-const stream = client.responses.stream({ model: "gpt-6.1-sol", input, tools: [shell] });
-let said = "";
-stream.on("response.output_text.delta", (event) => { said += event.delta; });
-const first = await stream.finalResponse();
-const call = first.output.find((item) => item.type === "function_call");
-input.push(...first.output, { type: "function_call_output", call_id: call.call_id, output: "a b" });
-const second = await client.responses.create({ model: "gpt-6.1-sol", input, tools: [shell], max_output_tokens: 500 });
-const third = await client.responses.create({
-  model: "gpt-6.1-sol", input: "and?", previous_response_id: second.id, max_output_tokens: 500,
-});
-let refused;
-try { await client.responses.create({ model: "gpt-6.1-sol", input: "x", background: true }); } catch (error) { refused = error; }
-console.log(JSON.stringify({
-  said, call: call.name, arguments: JSON.parse(call.arguments), usage: first.usage.total_tokens, second: second.output_text,
-  third: third.output_text, refused: refused.status,
-}));
-"#;
-
-#[tokio::test]
-#[ignore = "needs node, and in OPENAI_CLIENT a directory with the npm package openai in its node_modules"]
-async fn the_official_client_is_served() {
-    let place = std::env::var("OPENAI_CLIENT").unwrap();
-    let first = json!({
-        "text": "words ".repeat(100), "thinking": "hm", "tools": [{"name": "shell", "arguments": {"command": "ls"}}],
-        "usage": {"input": 10, "cache_read": 20, "output": 40},
-    });
-    let (stage, endpoint) = stage(json!([first, {"text": "two", "when": "a b"}, {"text": "three"}])).await;
-    let mut node = tokio::process::Command::new("node");
-    node.args(["--input-type=module", "-e", CLIENT]).current_dir(place).stdin(Stdio::null()).kill_on_drop(true);
-    node.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-    node.env("OPENAI_BASE_URL", format!("{}/v1", endpoint.url)).env("OPENAI_API_KEY", &endpoint.token);
-    let output = node.output().await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let expected = json!({
-        "said": "words ".repeat(100), "call": "shell", "arguments": {"command": "ls"}, "usage": 70, "second": "two",
-        "third": "three", "refused": 400,
-    });
-    assert_eq!(told, expected);
-    let settled = stage.ledger.settlements().await;
-    assert_eq!(settled.len(), 3);
-    assert!(settled.iter().all(|one| !one.estimated));
-    assert_eq!(settled[0].usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 0 });
 }
