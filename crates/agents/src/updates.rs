@@ -207,6 +207,13 @@ impl<'a> Updates<'a> {
         self.journal.settled().await
     }
 
+    /// A new prompt: what comes now is another reply, and its calls may have the ids of earlier ones.
+    pub fn prompted(&mut self) {
+        self.end_message();
+        self.calls.clear();
+        self.was_answered = true;
+    }
+
     fn begin_round(&mut self) {
         self.rounds += u32::from(std::mem::take(&mut self.was_answered));
     }

@@ -193,7 +193,7 @@ impl Turn<'_> {
     }
 
     async fn record(&mut self, body: EntryBody) -> Result<(), Halt> {
-        self.updates.end_message();
+        self.updates.prompted();
         self.updates.journal.write(self.updates.rounds(), body);
         Ok(self.updates.journal.settled().await?)
     }

@@ -1,6 +1,7 @@
 //! A sandbox without walls: plain processes and files in a temporary directory.
 
 use std::{
+    ffi::OsString,
     path::PathBuf,
     process::Stdio,
     sync::{
@@ -26,11 +27,28 @@ use crate::scene::Record;
 pub struct Yard {
     pub root: PathBuf,
     pub home: PathBuf,
+    pub path: OsString,
     pub record: Arc<Record>,
     pub without_bash: bool,
     pub spawned: Arc<AtomicU32>,
     /// How every command ends that runs to its end, instead of its own way.
     pub ends: Option<Exit>,
+}
+
+impl Yard {
+    pub fn command(&self, exec: &Exec) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(&exec.argv[0]);
+        command
+            .args(&exec.argv[1..])
+            .env_clear()
+            .env("PATH", &self.path)
+            .env("HOME", &self.home)
+            .envs(exec.env.iter().map(|(name, value)| (name, value)))
+            .current_dir(&self.root)
+            .process_group(0)
+            .kill_on_drop(true);
+        command
+    }
 }
 
 impl Sandbox for Yard {
@@ -39,19 +57,11 @@ impl Sandbox for Yard {
             self.record.assert_durable();
             let number = self.spawned.fetch_add(1, Ordering::SeqCst);
             let (read, write) = std::io::pipe().map_err(|error| Fault::environment(error.to_string()))?;
-            let mut command = tokio::process::Command::new(&exec.argv[0]);
+            let mut command = self.command(&exec);
             command
-                .args(&exec.argv[1..])
-                .env_clear()
-                .env("PATH", std::env::var_os("PATH").unwrap())
-                .env("HOME", &self.home)
-                .envs(exec.env)
-                .current_dir(&self.root)
                 .stdin(if exec.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
                 .stdout(write.try_clone().unwrap())
-                .stderr(write)
-                .process_group(0)
-                .kill_on_drop(true);
+                .stderr(write);
             let buffer = Arc::new(Mutex::new(Vec::new()));
             let spill = self.home.join(format!("spill-{number}"));
             let mut live =
@@ -77,8 +87,12 @@ impl Sandbox for Yard {
         })
     }
 
-    fn converse(&self, _: Exec) -> BoxFuture<'_, Result<Conversation, Fault>> {
-        Box::pin(async { Err(Fault::bug("nothing is talked with here")) })
+    fn converse(&self, exec: Exec) -> BoxFuture<'_, Result<Conversation, Fault>> {
+        Box::pin(async move {
+            self.record.assert_durable();
+            self.spawned.fetch_add(1, Ordering::SeqCst);
+            self.talk(&exec)
+        })
     }
 
     fn terminal(&self, _: Exec, _: WindowSize) -> BoxFuture<'_, Result<Box<dyn Terminal>, Fault>> {
@@ -110,7 +124,7 @@ async fn drain(pipe: std::os::fd::OwnedFd, buffer: Arc<Mutex<Vec<u8>>>) {
     }
 }
 
-struct Live {
+pub struct Live {
     child: Option<tokio::process::Child>,
     exit: Option<Exit>,
     ends: Option<Exit>,
@@ -121,6 +135,20 @@ struct Live {
 }
 
 impl Live {
+    /// A process whose standard error comes by `errors`.
+    pub fn new(yard: &Yard, child: tokio::process::Child, errors: std::io::PipeReader, timeout: Duration) -> Self {
+        let buffer = Arc::new(Mutex::new(Vec::new()));
+        Self {
+            child: Some(child),
+            exit: None,
+            ends: None,
+            reader: Some(tokio::spawn(drain(errors.into(), Arc::clone(&buffer)))),
+            buffer,
+            spill: yard.home.join("spill-errors"),
+            deadline: tokio::time::Instant::now().checked_add(timeout),
+        }
+    }
+
     fn end(&self) {
         let id = self.child.as_ref().and_then(tokio::process::Child::id).and_then(|id| i32::try_from(id).ok());
         if let Some(group) = id.and_then(rustix::process::Pid::from_raw) {
