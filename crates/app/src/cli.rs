@@ -1,17 +1,27 @@
 //! The command line as it is typed: every command, flag and example. What they do is in `commands/`.
 
+mod agents;
 mod environment;
+mod turns;
 
 use std::path::PathBuf;
 
 use api::amount;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use clap_complete::Shell;
-use domain::{brief::LandingMethod, budget::Budget, ids::TaskId};
+use domain::{
+    brief::{self, LandingMethod},
+    budget::Budget,
+    ids::TaskId,
+};
 use regex::Regex;
 
+use self::agents::{AGENTS_EXAMPLES, BUDGET_EXAMPLES, KEY_EXAMPLES, MODELS_EXAMPLES, PROFILES_EXAMPLES};
+pub use self::agents::{Agents, Key, Models, OfAccount};
 use self::environment::{ATTACH_EXAMPLES, ENV_EXAMPLES, PREVIEW_EXAMPLES, SECRET_EXAMPLES};
 pub use self::environment::{At, Attach, Build, Check, Env, OfStage, OneSecret, Preview, Secret, Volume};
+use self::turns::{FORK_EXAMPLES, PLAN_EXAMPLES, REPLAY_EXAMPLES, REWIND_EXAMPLES};
+pub use self::turns::{Fork, Plan, Replay, Rewind};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -90,6 +100,9 @@ pub enum Command {
         after_help = "Examples:\n  overnight answer T-12 \"Yes, drop support for 3.8\"\n  overnight answer T-12 --request 3 \"the second one\""
     )]
     Answer(Answer),
+    /// A plan that waits: read it, remark on its steps, approve it
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(Plan),
     /// Sign off the change you last saw, and land it; or approve the plan that waits
     #[command(after_help = APPROVE_EXAMPLES)]
     Approve(Approve),
@@ -102,6 +115,15 @@ pub enum Command {
     /// Let a handed-back task try again; of an ended one: a new task with the same brief
     #[command(after_help = "Examples:\n  overnight retry T-12")]
     Retry(OfTask),
+    /// A new task that goes on from what a turn left
+    #[command(after_help = FORK_EXAMPLES)]
+    Fork(Fork),
+    /// Take an attempt back to what a turn left
+    #[command(after_help = REWIND_EXAMPLES)]
+    Rewind(Rewind),
+    /// Run an attempt again from the record of its model calls: no key, no network, no token
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(Replay),
     /// End a task now
     #[command(
         alias = "kill",
@@ -126,6 +148,24 @@ pub enum Command {
     /// A task's whole journal as JSON lines
     #[command(after_help = "Examples:\n  overnight export T-12 > T-12.jsonl")]
     Export(OfTask),
+    /// The agents here: version, how each is driven, what is missing
+    #[command(after_help = AGENTS_EXAMPLES)]
+    Agents {
+        #[command(subcommand)]
+        what: Option<Agents>,
+    },
+    /// The models at hand: what they cost, and whether they can be reached
+    #[command(after_help = MODELS_EXAMPLES)]
+    Models {
+        #[command(subcommand)]
+        what: Option<Models>,
+    },
+    /// The profiles at a base: agents with a purpose, for `run --profile`
+    #[command(after_help = PROFILES_EXAMPLES)]
+    Profiles(At),
+    /// The budgets that tasks share: limit, spent, reserved
+    #[command(after_help = BUDGET_EXAMPLES)]
+    Budget,
     /// Keep providers' keys, sealed, for all tasks of this home
     #[command(subcommand, after_help = KEY_EXAMPLES)]
     Key(Key),
@@ -174,15 +214,6 @@ Examples:
   overnight approve T-12 --accept protected-paths
   overnight approve T-12 --head 3f2a91c0be";
 
-const KEY_EXAMPLES: &str = "\
-Keys are read from standard input, never from the command line. A key in the environment of `run` goes before a kept one.
-
-Examples:
-  overnight key set anthropic
-  overnight key set openai --base-url http://127.0.0.1:8080/v1 < key.txt
-  overnight key list
-  overnight key rm openai";
-
 /// A task by its id.
 #[derive(Debug, Args)]
 pub struct OfTask {
@@ -202,12 +233,21 @@ pub struct Run {
     /// A command that judges the result, for `sh -c`; repeatable. Without one they are detected
     #[arg(long = "check", value_name = "CMD")]
     pub checks: Vec<String>,
-    /// `builtin`, or `command` with the program after `--`
+    /// Who works: one of `overnight agents`; `command` with the program after `--`
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
-    /// The model; `anthropic/NAME`, `gemini/NAME` or `openai/NAME` chooses the dialect
+    /// The model: one of `overnight models`, or PROVIDER/NAME
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
+    /// Work as this profile: one of `overnight profiles`
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Whose login the agent calls its model by. `own` lends it the one that you have with it: a key in its sandbox, and no metering
+    #[arg(long, value_name = "WHOSE")]
+    pub login: Option<Login>,
+    /// Who goes on when the agent stalls: AGENT, AGENT:MODEL or :MODEL; repeatable
+    #[arg(long = "fallback", value_name = "WHO")]
+    pub fallbacks: Vec<String>,
     /// Start from this revision instead of HEAD
     #[arg(long, value_name = "REF")]
     pub base: Option<String>,
@@ -223,6 +263,9 @@ pub struct Run {
     /// The agent proposes a plan first, which waits for `approve`
     #[arg(long, conflicts_with = "report")]
     pub plan: bool,
+    /// With `--plan`: this model criticises the plan before you see it
+    #[arg(long, value_name = "MODEL")]
+    pub critic: Option<String>,
     /// Stay, and show progress until a person is needed or the task has ended
     #[arg(long)]
     pub wait: bool,
@@ -265,6 +308,23 @@ impl From<Land> for LandingMethod {
             Land::Squash => Self::Squash,
             Land::Merge => Self::Merge,
             Land::Branch => Self::Branch,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Login {
+    /// The gateway's: metered, with the key outside
+    Gateway,
+    /// Yours, of a subscription
+    Own,
+}
+
+impl From<Login> for brief::Login {
+    fn from(login: Login) -> Self {
+        match login {
+            Login::Gateway => Self::Gateway,
+            Login::Own => Self::Own,
         }
     }
 }
@@ -373,38 +433,6 @@ pub enum Daemon {
     Status,
     /// Install it as a systemd user service
     Install,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Key {
-    /// Keep a provider's key, read from standard input
-    Set {
-        provider: Provider,
-        /// Also keep this address of the provider
-        #[arg(long, value_name = "URL")]
-        base_url: Option<String>,
-    },
-    /// Which keys are kept (never their values)
-    List,
-    /// Forget a provider's key and address
-    Rm { provider: Provider },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Provider {
-    Anthropic,
-    Gemini,
-    Openai,
-}
-
-impl Provider {
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Anthropic => "anthropic",
-            Self::Gemini => "gemini",
-            Self::Openai => "openai",
-        }
-    }
 }
 
 #[derive(Debug, Args)]

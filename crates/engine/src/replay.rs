@@ -23,7 +23,7 @@ use domain::{
     },
     task::Task,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Handle,
@@ -36,7 +36,7 @@ use crate::{
 const FIRST_REPLAY: u32 = 1 << 20;
 
 /// How a replay compares with the run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replay {
     pub attempt: u32,
     pub turns: Vec<ReplayedTurn>,
@@ -51,7 +51,7 @@ pub struct Replay {
     pub replayed_ms: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayedTurn {
     pub turn: u32,
     pub calls: u32,
@@ -60,7 +60,7 @@ pub struct ReplayedTurn {
     pub differing_paths: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     pub turn: u32,
     /// From 1, over the attempt.

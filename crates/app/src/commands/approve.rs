@@ -62,7 +62,7 @@ fn ask(context: &Context, id: TaskId, accept: &[String]) -> Result<Exit, Fault> 
 }
 
 fn plan(context: &Context, id: TaskId, RequestId(request): RequestId) -> Result<Exit, Fault> {
-    say(context, id, "plan", &wire::Plan { request: Some(request), approve: true, refine: None })?;
+    say(context, id, "plan", &wire::Plan { request: Some(request), approve: true, ..wire::Plan::default() })?;
     seen::forget(context.client.home(), id);
     Ok(Exit::Well)
 }

@@ -1,10 +1,10 @@
 //! How tasks look in words: states, ages, amounts. Shared by the commands that print them.
 
-use api::wire::Summary;
+use api::{telling, wire::Summary};
 use domain::{
     budget::{Budget, Spend},
     check::Verdict,
-    summary::{Need, Phase, Wanted},
+    summary::{DefaultAnswer, Need, Phase, Wanted},
     task::Outcome,
 };
 use jiff::Timestamp;
@@ -49,13 +49,17 @@ pub fn state(task: &Summary) -> (Paint, String) {
 pub fn wanted(task: &Summary, need: &Need) -> (Vec<String>, String) {
     let id = task.id;
     match &need.wanted {
-        Wanted::Answer { question, choices } => {
+        Wanted::Answer { question, choices, default } => {
             let mut lines = vec![question.clone()];
             lines.extend(choices.iter().map(|choice| format!("- {choice}")));
+            let silence = |default: &DefaultAnswer| {
+                format!("without an answer by {}: {}", telling::clock(default.at), default.answer)
+            };
+            lines.extend(default.as_ref().map(silence));
             (lines, format!("overnight answer {id} \"…\""))
         }
         Wanted::Plan { plan } => {
-            (vec![plan.clone()], format!("overnight approve {id}   (or: overnight comment {id} \"…\")"))
+            (vec![plan.clone()], format!("overnight approve {id}   (or: overnight plan {id} --comment 3 \"…\")"))
         }
         Wanted::Review { head, problem, risks, .. } => {
             let mut lines = vec![format!("the change is {}", head.short())];
@@ -161,6 +165,21 @@ pub fn row(screen: &Screen, text: &mut String, name: &str, value: &str) {
     }
 }
 
+/// Text in lines of at most `width` characters, broken at blanks; a longer word has a line of its own.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// `1 turn`, `2 turns`.
 pub fn counted(number: u32, what: &str) -> String {
     format!("{} {what}{}", grouped(number.into()), if number == 1 { "" } else { "s" })
@@ -188,6 +207,7 @@ mod tests {
         assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([length(9), length(185), length(4800)], ["9s", "3m05s", "1h20m"]);
         assert_eq!(budget(&Budget::default()), "no limit");
+        assert_eq!(wrapped("one two  three four", 9), ["one two", "three", "four"]);
         assert_eq!([bytes(512), bytes(3_400_000), bytes(12_345_678_901)], ["512 B", "3.4 MB", "12 GB"]);
     }
 }

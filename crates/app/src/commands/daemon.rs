@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long a daemon may take to bring its turns to rest.
-const STOP_PATIENCE: Duration = Duration::from_secs(60);
+pub const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn daemon(context: &Context, what: &Daemon) -> Result<Exit, Fault> {
     let home = context.client.home();
@@ -122,7 +122,8 @@ fn tell_stopped(context: &Context, pid: Option<u32>) {
     }
 }
 
-fn ends_within(home: &Home, patience: Duration) -> bool {
+/// Whether the daemon of a home ends in time.
+pub fn ends_within(home: &Home, patience: Duration) -> bool {
     let (sender, ended) = mpsc::channel();
     let home = home.clone();
     thread::spawn(move || sender.send(lock::wait_until_free(&home).is_ok()));

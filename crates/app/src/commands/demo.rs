@@ -1,19 +1,15 @@
 //! `demo`: the whole job through the real path, in a home and a repository of its own. Only the model is a script.
 
-use std::{
-    collections::BTreeMap,
-    env, fs,
-    io::{BufRead, BufReader},
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    process::{self, Command, Stdio},
-    thread,
-};
+use std::{collections::BTreeMap, env, ops::ControlFlow, path::PathBuf, process, thread};
 
 use api::wire::{self, Doctor, LogBody, LogLine, Submitted, Task, brief};
 use domain::{Fault, check::CheckSpec, ids::TaskId, ports::model::Credentials, summary::Phase};
 
-use super::{console, logs, wait};
+use super::{
+    console, logs,
+    stage::{Play, Stage, quoted},
+    wait,
+};
 use crate::{
     Exit,
     cli::ScriptedModel,
@@ -37,7 +33,7 @@ const MODEL: &str = "anthropic/scripted";
 
 pub fn demo(form: Form) -> Result<Exit, Fault> {
     let screen = Screen::of_stdout();
-    let stage = Stage::build()?;
+    let stage = Stage::build(&Play { name: "demo", repository: "vercmp", files: &FILES, script: SCRIPT })?;
     let say = |text: &str| {
         if form == Form::Text {
             terminal::print(text);
@@ -82,79 +78,7 @@ pub fn demo(form: Form) -> Result<Exit, Fault> {
     Ok(wait::exit(&last))
 }
 
-/// The demo's own home and repository.
-struct Stage {
-    directory: PathBuf,
-    home: Home,
-    repository: PathBuf,
-}
-
 impl Stage {
-    fn build() -> Result<Self, Fault> {
-        let unusable = |error: std::io::Error| {
-            Fault::environment(format!(
-                "a directory for the demo cannot be made in {}: {error}",
-                env::temp_dir().display()
-            ))
-            .hint("set TMPDIR to a directory that can be written")
-        };
-        let directory = tempfile::Builder::new().prefix("overnight-demo-").tempdir().map_err(unusable)?.keep();
-        let home = Home::at(&directory.join("home"))?;
-        let repository = directory.join("vercmp");
-        fs::create_dir(&repository).map_err(unusable)?;
-        for (name, content) in FILES {
-            fs::write(repository.join(name), content).map_err(unusable)?;
-        }
-        fs::write(directory.join("script.json"), SCRIPT).map_err(unusable)?;
-        let stage = Self { directory, home, repository };
-        stage.git(&["init", "-q", "-b", "main"])?;
-        stage.git(&["add", "."])?;
-        stage.git(&[
-            "-c",
-            "user.name=Demo",
-            "-c",
-            "user.email=demo@localhost",
-            "commit",
-            "-q",
-            "-m",
-            "Compare two versions",
-        ])?;
-        Ok(stage)
-    }
-
-    /// As the person who owns the repository would, but without that person's configuration.
-    fn git(&self, arguments: &[&str]) -> Result<(), Fault> {
-        let mut git = Command::new("git");
-        git.arg("-C").arg(&self.repository).args(arguments);
-        git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").stdin(Stdio::null());
-        let ended = git.output().map_err(|error| {
-            Fault::environment(format!("git cannot be run: {error}"))
-                .hint("install git (Debian: `apt-get install git`)")
-        })?;
-        if ended.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&ended.stderr);
-        Err(Fault::environment(format!("`git {}` failed: {}", arguments.join(" "), said.trim())))
-    }
-
-    /// Starts the script as a process of its own, which ends with the demo's daemon. Returns its address.
-    fn start_model(&self) -> Result<String, Fault> {
-        let failed = |why: String| Fault::environment(format!("the scripted model cannot be started: {why}"));
-        let mut model = Command::new("/proc/self/exe");
-        model.arg("scripted-model").arg("--script").arg(self.directory.join("script.json"));
-        model.arg("--log").arg(self.directory.join("model.jsonl")).arg("--until-daemon-ends").arg(self.home.path());
-        model.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut model = model.spawn().map_err(|error| failed(error.to_string()))?;
-        let mut line = String::new();
-        if let Some(said) = model.stdout.take() {
-            BufReader::new(said).read_line(&mut line).map_err(|error| failed(error.to_string()))?;
-        }
-        let url =
-            line.trim().strip_prefix("listening on ").ok_or_else(|| failed(format!("it says `{}`", line.trim())))?;
-        Ok(url.to_owned())
-    }
-
     fn submission(&self, model: String, unconfined: bool) -> wire::Submit {
         let brief = wire::Brief {
             goal: GOAL.to_owned(),
@@ -223,13 +147,6 @@ fn clipped(text: &str) -> String {
         0..=LINES => text.to_owned(),
         all => format!("{}\n… {} more lines", lines[..LINES].join("\n"), all - LINES),
     }
-}
-
-/// A path as a shell reads it back.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+,".contains(&byte));
-    if plain { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Serves a script as a provider, until the daemon that it is for ends.

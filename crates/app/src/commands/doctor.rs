@@ -27,6 +27,7 @@ pub fn doctor(context: &Context) -> Result<Exit, Fault> {
             presets: Vec::new(),
             keys: Vec::new(),
             agents: Vec::new(),
+            agents_missing: Vec::new(),
         },
     };
     for finding in [git(), keys(&doctor.keys)] {
@@ -86,6 +87,14 @@ fn text(context: &Context, doctor: &Doctor) -> String {
     }
     if !doctor.agents.is_empty() {
         text.push_str(&row(good, "agents", &doctor.agents.join(", ")));
+    }
+    if !doctor.agents_missing.is_empty() {
+        let missing = doctor.agents_missing.join(", ");
+        text.push_str(&row(
+            lacking,
+            "agents not here",
+            &format!("{missing}\n→ `overnight agents` says how to install them"),
+        ));
     }
     text
 }

@@ -52,14 +52,16 @@ fn rows(screen: &Screen, tasks: &[Summary]) -> String {
     let mut text = String::new();
     for (task, (paint, word)) in tasks.iter().zip(&states) {
         let (id, age) = (task.id.to_string(), console::age(task.updated_at));
-        let title = clean_line(&task.title, screen.width.saturating_sub(ids + words + 10).max(20));
+        let key = if task.holds_key { "[holds a key] " } else { "" };
+        let title = clean_line(&task.title, screen.width.saturating_sub(ids + words + 10 + key.len()).max(20));
         let padding = " ".repeat(words - word.chars().count());
         text.push_str(&format!(
-            "{}{}  {}{padding}  {}  {title}\n",
+            "{}{}  {}{padding}  {}  {}{title}\n",
             screen.paint(Paint::Bold, &id),
             " ".repeat(ids - id.len()),
             screen.paint(*paint, word),
             screen.paint(Paint::Dim, format!("{age:>4}")),
+            screen.paint(Paint::Yellow, key),
         ));
     }
     text

@@ -1,5 +1,6 @@
 //! What each command does: mostly one request to the daemon and an answer for a person.
 
+mod agents;
 mod approve;
 mod attach;
 mod blame;
@@ -12,12 +13,18 @@ mod env;
 mod generate;
 mod key;
 mod lists;
+mod login;
 mod logs;
+mod models;
+mod plan;
 mod preview;
 mod run;
 mod say;
 mod secret;
 mod show;
+mod stage;
+mod trial;
+mod turns;
 mod wait;
 
 use std::io::{self, Read};
@@ -27,7 +34,7 @@ use domain::{Fault, ids::TaskId};
 
 use crate::{
     Exit,
-    cli::{Command, EndTask},
+    cli::{Agents, Command, EndTask, Models},
     client::Client,
     home::Home,
     terminal::{self, Form, Screen},
@@ -79,6 +86,16 @@ pub fn perform(command: Command, form: Form) -> Result<Exit, Fault> {
         Command::Daemon(what) => daemon::daemon(&context, &what),
         Command::Doctor => doctor::doctor(&context),
         Command::Export(of) => export(&context, of.task),
+        Command::Agents { what: None } => agents::list(&context),
+        Command::Agents { what: Some(Agents::Test(args)) } => trial::trial(&context, &args.name),
+        Command::Profiles(at) => agents::profiles(&context, &at),
+        Command::Models { what: None } => models::list(&context),
+        Command::Models { what: Some(Models::Test(args)) } => models::test(&context, args.name),
+        Command::Budget => models::budget(&context),
+        Command::Plan(args) => plan::plan(&context, args),
+        Command::Fork(args) => turns::fork(&context, args),
+        Command::Rewind(args) => turns::rewind(&context, args),
+        Command::Replay(args) => turns::replay(&context, &args),
         Command::Key(what) => key::key(&context, what),
         Command::Env(what) => env::env(&context, &what),
         Command::Secret(what) => secret::secret(&context, &what),

@@ -10,9 +10,9 @@ use api::{
     brief_file,
     wire::{self, Submitted, brief},
 };
-use domain::{Fault, budget::Budget, check::CheckSpec, ids::TaskId, ports::model::Credentials};
+use domain::{Fault, brief::Login, budget::Budget, check::CheckSpec, ids::TaskId, ports::model::Credentials};
 
-use super::{Context, env::before_first_use, text_or_stdin, wait};
+use super::{Context, env::before_first_use, login, text_or_stdin, wait};
 use crate::{
     Exit,
     cli::Run,
@@ -21,7 +21,10 @@ use crate::{
 };
 
 pub fn run(context: &Context, args: Run) -> Result<Exit, Fault> {
-    let (waits, submit) = (args.wait, submission(args)?);
+    let (waits, mut submit) = (args.wait, submission(args)?);
+    if let Some(wire::Brief { login: Some(Login::Own), agent: Some(agent), .. }) = &submit.brief {
+        submit.credentials.0.extend(login::of(context, agent)?);
+    }
     let answer = context.client.post("tasks", &submit)?;
     let Submitted { task, base, target, notes } = read_json(&answer)?;
     // With `--wait` the last line is the JSON: the task as it is then.
@@ -101,6 +104,10 @@ fn amend(brief: &mut wire::Brief, args: Run) -> Result<(), Fault> {
     brief.protected_paths.extend(args.protected);
     brief.agent = args.agent.or(brief.agent.take());
     brief.model = args.model.or(brief.model.take());
+    brief.login = args.login.map(Into::into).or(brief.login);
+    brief.profile = args.profile.or(brief.profile.take());
+    brief.critic = args.critic.or(brief.critic.take());
+    brief.fallbacks.extend(args.fallbacks.into_iter().map(brief::Fallback::from));
     if !args.argv.is_empty() {
         brief.command = args.argv;
     }

@@ -123,7 +123,16 @@ impl<'a> Page<'a> {
         };
         self.field("stands on", &task.environment.as_ref().map(telling::environment).unwrap_or_default());
         let model = summary.model.as_deref().map_or_else(String::new, |model| format!(" · {model}"));
-        self.field("agent", &format!("{}{model}{walls}", summary.agent));
+        let key =
+            if summary.holds_key { " · holds a key: it was lent a login, and its spend is not metered" } else { "" };
+        self.field("agent", &format!("{}{model}{walls}{key}", summary.agent));
+        self.field("profile", brief.profile.as_deref().unwrap_or_default());
+        let fallbacks: Vec<String> = brief.fallbacks.iter().cloned().map(String::from).collect();
+        self.field("then", &fallbacks.join(", "));
+        self.field("critic", brief.critic.as_deref().unwrap_or_default());
+        if let Some(from) = &task.forked_from {
+            self.field("forked", &format!("from {}, attempt {}, after turn {}", from.task, from.attempt, from.turn));
+        }
         let limit = brief.budget.as_ref().map(|budget| console::budget(&budget.0));
         let limit = limit.map_or_else(String::new, |limit| format!("   (of {limit})"));
         self.field(
@@ -150,7 +159,10 @@ impl<'a> Page<'a> {
         let corrections = console::counted(attempt.corrections, "correction");
         let turns = format!("{turns}, {corrections}, {} of work", console::length(attempt.worked_s));
         self.field("so far", &turns);
+        self.worker(attempt);
         self.field("plan", attempt.plan.as_deref().unwrap_or_default());
+        let steps: Vec<String> = attempt.steps.iter().map(telling::step_text).collect();
+        self.field("steps", &steps.join("\n"));
         self.field("says", attempt.summary.as_deref().unwrap_or_default());
         if let Some(snapshot) = &attempt.snapshot {
             let stat = snapshot.stat;
@@ -183,6 +195,27 @@ impl<'a> Page<'a> {
         if let Some(report) = &attempt.report {
             self.heading("Report");
             self.text.push_str(&format!("{}\n", clean(report.trim_end())));
+        }
+    }
+
+    /// Who works, and how it goes with that.
+    fn worker(&mut self, attempt: &wire::Attempt) {
+        let model = attempt.model.as_deref().map_or_else(String::new, |model| format!(" · {model}"));
+        self.field("worker", &format!("{}{model}", attempt.agent));
+        if let Some(until) = attempt.until {
+            let what = if attempt.holds > 0 { "waits for its model" } else { "rests" };
+            self.field("", &format!("{what} until {}", telling::clock(until)));
+        }
+        if attempt.stalls > 0 {
+            self.field("stalled", &console::counted(attempt.stalls, "turn"));
+        }
+        let void: Vec<String> = attempt
+            .void
+            .iter()
+            .map(|(first, last)| if first == last { format!("{first}") } else { format!("{first} to {last}") })
+            .collect();
+        if !void.is_empty() {
+            self.field("taken back", &format!("turn {}", void.join(", ")));
         }
     }
 

@@ -114,7 +114,7 @@ async fn run(home: &Home, lock: &Lock, ready: impl FnOnce() -> io::Result<()>) -
     let unheard = |error: io::Error| Fault::environment(format!("signals cannot be heard: {error}"));
     let (mut term, mut int) =
         (signal(SignalKind::terminate()).map_err(unheard)?, signal(SignalKind::interrupt()).map_err(unheard)?);
-    let wiring::Started { handle, engine, rung } = wiring::start(home).await?;
+    let wiring::Started { handle, engine, rung, providers } = wiring::start(home).await?;
     let listener = api::bind(&home.socket())?;
     let stop = Stop::default();
     let options = api::Options {
@@ -122,6 +122,7 @@ async fn run(home: &Home, lock: &Lock, ready: impl FnOnce() -> io::Result<()>) -
         version: env!("CARGO_PKG_VERSION"),
         home: home.path().to_owned(),
         rung,
+        providers,
         stop: stop.clone(),
     };
     let server = tokio::spawn(api::serve(listener, options));

@@ -1,23 +1,9 @@
-//! `config.toml` in the home: the bounds of this installation. Everything has a default; an unknown word is a fault.
+//! What this machine gives: how much at the same time, of which size, and what makes sandboxes.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use domain::{Fault, ports::sandbox};
+use domain::ports::sandbox;
 use serde::{Deserialize, Deserializer, de::Error};
-
-const FILE: &str = "config.toml";
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    pub limits: Limits,
-    pub layers: Layers,
-    pub network: Network,
-    pub sandbox: Sandbox,
-}
 
 /// How much goes on at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -190,81 +176,5 @@ impl<'de> Deserialize<'de> for Processors {
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 1 and a million")]
         Ok(Self((number * 100.0).round() as u32))
-    }
-}
-
-impl Config {
-    /// Reads the home's configuration; the defaults where there is none.
-    ///
-    /// Errors: `Input` that shows the line and what is wrong with it.
-    pub fn read(home: &Path) -> Result<Self, Fault> {
-        let path = home.join(FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(Fault::environment(format!("{} cannot be read: {error}", path.display()))),
-        };
-        Self::parse(&text).map_err(|why| {
-            Fault::input(format!("{}: {why}", path.display()))
-                .hint("mend that line, or move the file away: every setting has a default")
-        })
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::{Bound, Config, EngineSocket, Processors, Runner, Size};
-
-    #[test]
-    fn bounds_are_numbers_or_none() {
-        let config = Config::parse("[limits]\nturns = \"none\"\nchecks = 3\n").unwrap();
-        assert_eq!((config.limits.turns, config.limits.checks), (Bound::None, Bound::At(3)));
-        assert_eq!(config.limits.disk.or(7), 7);
-    }
-
-    /// The example of docs/configuration.md says what it means.
-    #[test]
-    fn the_documented_settings_are_read() {
-        let page = include_str!("../../../docs/configuration.md");
-        let example = |nth| page.split("```toml\n").nth(nth).and_then(|rest: &str| rest.split("```").next()).unwrap();
-        let contained = Config::parse(example(2)).unwrap().sandbox;
-        assert_eq!(
-            (contained.runner, contained.engine.0.to_str()),
-            (Runner::Container, Some("/run/podman/podman.sock"))
-        );
-        assert_eq!(contained.image.as_deref(), Some("docker.io/library/rust:1"));
-        let config = Config::parse(example(1)).unwrap();
-        assert_eq!((config.sandbox.runner, &config.sandbox.engine), (Runner::Namespaces, &EngineSocket::default()));
-        assert_eq!(config.layers.budget, Some(Size(20 << 30)));
-        assert_eq!(config.network.private, ["registry.corp", "*.build.corp"]);
-        assert_eq!(config.network.authorities, [Path::new("corp-ca.pem")]);
-        assert_eq!((config.sandbox.memory, config.sandbox.disk), (Some(Size(8 << 30)), Some(Size(50_000_000_000))));
-        assert_eq!((config.sandbox.cpus, config.sandbox.limits().processes), (Some(Processors(150)), Some(2000)));
-    }
-
-    #[test]
-    fn what_is_wrong_is_shown_with_its_line() {
-        for (text, wanted) in [
-            ("[limits]\nturn = 3\n", "turn = 3"),
-            ("[limits]\nturns = 0\n", "number from 1"),
-            ("[limits]\ndisk = \"lots\"\n", "number from 1"),
-            ("limits = [\n", "line 1"),
-            ("[layers]\nbudget = \"10\"\n", "a size like"),
-            ("[layers]\nbudget = \"0 GiB\"\n", "a size like"),
-            ("[sandbox]\nmemory = 5\n", "a size like"),
-            ("[sandbox]\ncpus = 0\n", "number of processors"),
-            ("[sandbox]\nrunner = \"vm\"\n", "container"),
-            ("[sandbox]\nengine = \"tcp://host:2375\"\n", "a socket of this machine"),
-            ("[network]\nprivate = \"registry.corp\"\n", "sequence"),
-        ] {
-            let why = Config::parse(text).unwrap_err();
-            assert!(why.contains(wanted), "{text:?} gives {why:?}");
-        }
     }
 }
