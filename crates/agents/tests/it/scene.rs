@@ -378,6 +378,7 @@ impl Scene {
                 ends: self.ends,
                 root,
                 home: self.directory.path().join("home"),
+                path: std::env::var_os("PATH").unwrap(),
                 record: Arc::clone(&self.record),
                 without_bash: self.without_bash,
                 spawned: Arc::clone(&self.spawned),
@@ -407,7 +408,7 @@ impl Scene {
     }
 
     pub async fn try_run(&self) -> Result<TurnEnd, Fault> {
-        let agent = Agents::new(self.options).find(self.agent).unwrap();
+        let agent = Agents::new(self.options.clone()).find(self.agent).unwrap();
         agent.run_turn(self.turn.clone(), self.hands()).await
     }
 
