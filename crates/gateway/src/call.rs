@@ -168,7 +168,7 @@ impl BoundModel {
         tape: &mut Tape,
     ) -> Read {
         tape.answered(response.status().as_u16(), content_type(&response));
-        if let Some(kind) = stray(&response) {
+        if let Some(kind) = stray(content_type(&response)) {
             let rest = match self.upstream.body(&mut response, STRAY_BYTES).await {
                 Ok(rest) | Err((_, rest)) => rest,
             };
@@ -282,8 +282,7 @@ fn content_type(response: &Response) -> &str {
 }
 
 /// What an answer is, when it surely is no stream of events. (Some local servers leave the type out.)
-fn stray(response: &Response) -> Option<&'static str> {
-    let kind = content_type(response);
+pub(crate) fn stray(kind: &str) -> Option<&'static str> {
     if kind.contains("html") {
         Some("a web page")
     } else if kind.contains("json") {

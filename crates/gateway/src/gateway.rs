@@ -27,6 +27,7 @@ use crate::{
     providers::ProviderConfig,
     proxy::{self, Proxy, Rewrites},
     record::Recorder,
+    replay,
     route::Chain,
     upstream::{Deadlines, Upstream},
 };
@@ -195,7 +196,12 @@ impl Gateways for Gateway {
         })
     }
 
-    fn replay(&self, key: AttemptKey, _: Vec<Exchange>, _: Comparing) -> BoxFuture<'_, Result<Replayed, Fault>> {
-        Box::pin(async move { Err(Fault::bug(format!("{key} cannot be replayed yet"))) })
+    fn replay(
+        &self,
+        key: AttemptKey,
+        record: Vec<Exchange>,
+        told: Comparing,
+    ) -> BoxFuture<'_, Result<Replayed, Fault>> {
+        Box::pin(async move { replay::open(record, told).await.map_err(|fault| fault.at(key)) })
     }
 }

@@ -17,6 +17,7 @@ mod prices;
 mod providers;
 mod proxy;
 mod record;
+mod replay;
 mod route;
 pub mod scripted;
 mod sse;

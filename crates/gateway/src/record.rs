@@ -23,6 +23,8 @@ use crate::start::start;
 const ANSWER_BYTES: usize = 64 << 20;
 /// The most that the calls of one turn hold in memory together: requests under way, and what has come of their answers.
 const HELD_BYTES: usize = 160 << 20;
+/// What a token is called where it was taken out.
+pub(crate) const TOKEN: &str = "OVERNIGHT_TOKEN";
 /// Bytes that are compared at a time.
 const STRIDE: usize = 256;
 
@@ -49,7 +51,7 @@ impl Recorder {
     ) -> Arc<Self> {
         let credentials = access.credentials.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let keys = credentials.filter(|(_, value)| !value.contains("://"));
-        let own = Redactor::new(keys.chain(token.map(|token| ("OVERNIGHT_TOKEN", token))));
+        let own = Redactor::new(keys.chain(token.map(|token| (TOKEN, token))));
         Arc::new(Self {
             records,
             clock,

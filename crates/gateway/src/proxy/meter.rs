@@ -10,7 +10,10 @@ use bytes::Bytes;
 use domain::ports::model::CallNews;
 use futures::{Stream, stream};
 use hyper::body::Frame;
-use reqwest::{Response, header::CONTENT_TYPE};
+use reqwest::{
+    Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 
 use super::Seat;
 use crate::{
@@ -35,6 +38,8 @@ pub(super) struct Meter {
     told: Option<Instant>,
     /// Whether a candidate of Gemini's has come to its end.
     finished: bool,
+    /// Bytes that are still to come, where the answer says how many: with the last of them, nobody asks for more.
+    left: Option<u64>,
 }
 
 enum Form {
@@ -55,6 +60,8 @@ pub(super) fn metered(
         .headers()
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.to_str().is_ok_and(|kind| kind.starts_with("text/event-stream")));
+    let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    meter.left = length.and_then(|length| length.parse().ok());
     if streamed {
         meter.form = Form::Events(Events::default());
     }
@@ -69,7 +76,9 @@ pub(super) fn metered(
                 Ok(Some((Frame::data(piece), (upstream, None, response, meter))))
             }
             Ok(None) => {
-                meter.end();
+                if meter.left.is_none() {
+                    meter.end();
+                }
                 Ok(None)
             }
             Err(why) => Err(io::Error::other(why)),
@@ -79,7 +88,7 @@ pub(super) fn metered(
 
 impl Meter {
     pub fn new(payment: Payment, tape: Tape, seat: Arc<Seat>) -> Self {
-        Self { payment, tape, seat, form: Form::Whole, told: None, finished: false }
+        Self { payment, tape, seat, form: Form::Whole, told: None, finished: false, left: None }
     }
 
     fn take(&mut self, piece: &[u8]) {
@@ -87,8 +96,19 @@ impl Meter {
             self.seat.payer.access.watch.tell(CallNews::Answering);
             self.told = Some(Instant::now());
         }
+        self.tape.piece(piece);
+        self.look(piece);
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            if *left == 0 {
+                self.end();
+            }
+        }
+    }
+
+    /// Looks at the events that a piece completes.
+    fn look(&mut self, piece: &[u8]) {
         let Self { payment, tape, seat, form, finished, .. } = self;
-        tape.piece(piece);
         let Form::Events(events) = form else { return };
         let protocol = tape.protocol();
         let taken = events.take(piece, |data| {

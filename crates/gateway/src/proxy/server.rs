@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The longest request that is taken.
-const REQUEST_BYTES: usize = 64 << 20;
+pub(crate) const REQUEST_BYTES: usize = 64 << 20;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,21 @@ pub(crate) fn wish(method: &Method, path: &str, headers: &HeaderMap) -> Option<(
         }
         _ => return None,
     })
+}
+
+/// Whether a reply is asked for at this path.
+pub(crate) fn is_reply(path: &str) -> bool {
+    matches!(wish(&Method::POST, path, &HeaderMap::new()), Some((Wish::Reply, _)))
+}
+
+/// A query as it goes on, with its question mark, and the key that was in it. `Err`: what must not be asked for.
+pub(crate) fn query(protocol: Protocol, query: Option<&str>) -> Result<(Option<&str>, String), String> {
+    match protocol {
+        Protocol::GenerateContent => gemini::query(query),
+        Protocol::Messages | Protocol::ChatCompletions | Protocol::Responses => {
+            Ok((None, query.map(|query| format!("?{query}")).unwrap_or_default()))
+        }
+    }
 }
 
 /// Whether it can only be a model's name: a path with anything else in it could lead to other things that the key opens.
@@ -299,15 +314,8 @@ async fn admit(
     request: Request<Incoming>,
     tape: &mut Option<Tape>,
 ) -> Result<Guest, Refused> {
-    let query = request.uri().query();
-    let (key, query) = match protocol {
-        Protocol::GenerateContent => {
-            gemini::query(query).map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?
-        }
-        Protocol::Messages | Protocol::ChatCompletions | Protocol::Responses => {
-            (None, query.map(|query| format!("?{query}")).unwrap_or_default())
-        }
-    };
+    let (key, query) = query(protocol, request.uri().query())
+        .map_err(|why| Refused::new(StatusCode::BAD_REQUEST, "invalid_request_error", why))?;
     let seat = token(request.headers()).or(key).and_then(|token| entrance.seat(token)).ok_or_else(|| {
         Refused::new(
             StatusCode::UNAUTHORIZED,
