@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::ports::Clock;
 use jiff::Timestamp;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::dialect::Complaint;
 
@@ -88,48 +88,47 @@ fn chance() -> f64 {
     f64::from(u32::try_from(low & 0xffff_ffff).unwrap_or_default()) / f64::from(u32::MAX)
 }
 
-/// The pause a provider asks for: by `retry-after`, by the time at which a spent quota is whole again, or in the words of its complaint.
-pub(crate) fn asked(headers: &HeaderMap, complaint: &Complaint, clock: &dyn Clock) -> Option<Duration> {
+/// The pause a provider asks for: `retry-after-ms`, or `retry-after` in seconds or as a date.
+pub(crate) fn asked(headers: &HeaderMap, clock: &dyn Clock) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let number = |name| text(name)?.parse::<f64>().ok();
     let span = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
-    let until = |then: Timestamp| Duration::try_from(then.duration_since(clock.now())).unwrap_or(Duration::ZERO);
     if let Some(milliseconds) = number("retry-after-ms") {
         return span(milliseconds / 1000.0);
     }
     if let Some(seconds) = number("retry-after") {
         return span(seconds);
     }
-    let date = text("retry-after").and_then(|text| jiff::fmt::rfc2822::parse(text).ok());
-    date.map(|date| until(date.timestamp())).or(complaint.retry).or_else(|| reset(headers, until))
+    let date = jiff::fmt::rfc2822::parse(text("retry-after")?).ok()?.timestamp();
+    Some(Duration::try_from(date.duration_since(clock.now())).unwrap_or(Duration::ZERO))
 }
 
-/// When a provider's quotas are whole again: the latest of those that are used up, or of all where none says that it is.
-fn reset(headers: &HeaderMap, until: impl Fn(Timestamp) -> Duration) -> Option<Duration> {
-    let mut spent = None;
-    let mut any = None;
-    for (name, value) in headers {
-        let Some(front) = name.as_str().split_once("ratelimit-") else { continue };
-        let Some(of) = front
-            .1
-            .strip_suffix("-reset")
-            .or_else(|| front.1.strip_prefix("reset-"))
-            .or((front.1 == "reset").then_some(""))
-        else {
-            continue;
-        };
-        let Some(pause) = value.to_str().ok().and_then(|text| moment(text, &until)) else { continue };
-        let left = match of {
-            "" => format!("{}ratelimit-remaining", front.0),
-            of if front.1.ends_with("-reset") => format!("{}ratelimit-{of}-remaining", front.0),
-            of => format!("{}ratelimit-remaining-{of}", front.0),
-        };
-        any = any.max(Some(pause));
-        if headers.get(left).is_some_and(|left| left.as_bytes() == b"0") {
-            spent = spent.max(Some(pause));
-        }
+/// When a quota that is used up is whole again: as it is asked for, as the complaint says, or as the headers tell of each quota: the
+/// latest of those of which nothing is left, or of which is not told how much.
+pub(crate) fn whole(headers: &HeaderMap, complaint: &Complaint, clock: &dyn Clock) -> Option<Duration> {
+    if let Some(pause) = asked(headers, clock).or(complaint.retry) {
+        return Some(pause);
     }
-    spent.or(any)
+    let until = |then: Timestamp| Duration::try_from(then.duration_since(clock.now())).unwrap_or(Duration::ZERO);
+    let pause = |(name, value): (&HeaderName, &HeaderValue)| {
+        let left = headers.get(remaining(name.as_str())?);
+        let is_used_up = left.is_none_or(|left| left.as_bytes() == b"0");
+        is_used_up.then(|| moment(value.to_str().ok()?, until)).flatten()
+    };
+    headers.iter().filter_map(pause).max()
+}
+
+/// The header that tells how much is left of the quota whose reset this one tells: `anthropic-ratelimit-tokens-reset`,
+/// `x-ratelimit-reset-tokens`, `x-ratelimit-reset`.
+fn remaining(reset: &str) -> Option<String> {
+    let (front, of) = reset.split_once("ratelimit-")?;
+    if of == "reset" {
+        Some(format!("{front}ratelimit-remaining"))
+    } else if let Some(of) = of.strip_suffix("-reset") {
+        Some(format!("{front}ratelimit-{of}-remaining"))
+    } else {
+        Some(format!("{front}ratelimit-remaining-{}", of.strip_prefix("reset-")?))
+    }
 }
 
 /// A moment or a span: `2026-11-20T12:00:30Z`, `6m0s`, `1730000000` (or in milliseconds), `12` seconds.
@@ -187,7 +186,7 @@ mod tests {
         let clock = At("2026-11-20T12:00:00Z".parse().unwrap());
         let read = |name: &'static str, value: &'static str| {
             let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
-            asked(&headers, &Complaint::default(), &clock)
+            asked(&headers, &clock)
         };
         assert_eq!(read("retry-after-ms", "250"), Some(Duration::from_millis(250)));
         assert_eq!(read("retry-after", "1.5"), Some(Duration::from_millis(1500)));
@@ -203,7 +202,7 @@ mod tests {
         let clock = At("2026-11-20T12:00:00Z".parse().unwrap());
         let read = |all: &[(&'static str, &'static str)]| {
             let headers = all.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-            asked(&headers, &Complaint::default(), &clock).map(|pause| pause.as_millis())
+            whole(&headers, &Complaint::default(), &clock).map(|pause| pause.as_millis())
         };
         let anthropics = |left: &'static str| {
             read(&[
@@ -213,10 +212,11 @@ mod tests {
                 ("anthropic-ratelimit-input-tokens-reset", "2026-11-20T12:01:00Z"),
             ])
         };
-        assert_eq!((anthropics("0"), anthropics("5")), (Some(10_000), Some(60_000)));
+        assert_eq!((anthropics("0"), anthropics("5")), (Some(10_000), None), "what is not used up says nothing");
         let openais = [("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "6m0.5s")];
         assert_eq!(read(&openais), Some(360_500));
-        assert_eq!(read(&[openais[0], openais[1], ("x-ratelimit-reset-requests", "1h")]), Some(360_500));
+        let others = [("x-ratelimit-remaining-requests", "9"), ("x-ratelimit-reset-requests", "1h")];
+        assert_eq!(read(&[openais[0], openais[1], others[0], others[1]]), Some(360_500));
         assert_eq!(
             read(&[("x-ratelimit-reset", "1795176005000")]),
             Some(5000),

@@ -2,7 +2,7 @@
 //!
 //! A call is placed once something of its answer is there. Until then nothing was delivered, and it can go another way.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use domain::{
@@ -13,11 +13,12 @@ use reqwest::Response;
 
 use crate::{
     dialect::Complaint,
-    patience::{Patience, asked},
+    patience::{Patience, asked, whole},
     payment::{Order, Payer, Payment},
+    providers::Account,
     route::{Chain, Route},
     upstream::{Failed, Outgoing, Refusal, Upstream},
-    windows::{Held, Pass},
+    windows::Held,
 };
 
 /// How much of the first piece of an answer is looked through for an error.
@@ -91,24 +92,39 @@ impl From<Fault> for Unplaced {
     }
 }
 
-/// How an answer begins.
-enum Beginning {
-    Good(Option<Bytes>),
-    /// An error that can pass, in what should be a success.
-    Hidden(Complaint),
-    Lost(String),
+/// What one try came to.
+enum Tried {
+    /// With the first piece of its body.
+    Answered(Response, Option<Bytes>),
+    DeadKey(Refusal),
+    Refused(Refusal),
+    Passing(Setback),
 }
 
-/// A way that this call takes no more.
-struct Left {
-    window: u64,
-    host: String,
-    why: Why,
+/// What stands in the way now, and may not later.
+struct Setback {
+    why: String,
+    /// Whether nobody need ask for a while, and for how long where the provider says so.
+    shut: Option<Option<Duration>>,
+    /// In the provider's own words.
+    said: Option<Box<Refusal>>,
 }
 
-enum Why {
-    Failed(String, Option<Box<Refusal>>),
-    Held(Held),
+impl Setback {
+    fn of(why: String) -> Self {
+        Self { why, shut: None, said: None }
+    }
+}
+
+/// The ways that a call takes no more, and why.
+struct Course<'a, 'b> {
+    call: &'a Call<'b>,
+    failed: Vec<u64>,
+    held: Vec<(u64, Held)>,
+    /// The last provider that gave no answer.
+    unreached: Option<Unplaced>,
+    /// The last one that refused a key.
+    refused: Option<(Refusal, Arc<Route>)>,
 }
 
 impl Upstream {
@@ -136,21 +152,14 @@ impl Upstream {
         mut paid: Option<Payment>,
         patience: &mut Patience,
     ) -> Result<Placed, Unplaced> {
-        let mut left: Vec<Left> = Vec::new();
-        let mut refused = None;
+        let mut course = Course { call, failed: Vec::new(), held: Vec::new(), unreached: None, refused: None };
         loop {
-            let window = |route: &Route| route.window(call.target(route));
-            let is_open = |route: &&Arc<Route>| {
-                let window = window(route);
-                call.chain.is_dead(route.account.id).is_none() && !left.iter().any(|left| left.window == window)
-            };
-            let open: Vec<&Arc<Route>> = call.routes.iter().filter(is_open).collect();
-            if open.is_empty() {
-                return Err(no_way(call, left, refused));
+            let (routes, windows) = course.open();
+            if routes.is_empty() {
+                return Err(course.end());
             }
-            let windows: Vec<u64> = open.iter().map(|route| window(route)).collect();
             let (at, pass) = self.windows().admit(&windows, patience).await.map_err(Unplaced::Held)?;
-            let route = Arc::clone(open[at]);
+            let (route, window) = (Arc::clone(routes[at]), windows[at]);
             let Prepared { outgoing, order } = prepare(&route)?;
             // Another model has another price: its reservation is its own, and the old one is settled before.
             let kept = paid.take().filter(|payment| payment.is_for(&order.model));
@@ -162,100 +171,136 @@ impl Upstream {
                     other => Unplaced::Port(Fault::bug(other.to_string())),
                 })?,
             };
-            payment.charge.sending();
             call.payer.access.watch.tell(CallNews::Asked);
-            let mut said = None;
-            let (why, quota) = match self.send(&outgoing).await? {
-                Ok(mut response) if response.status().is_success() => match self.begin(&mut response).await {
-                    Beginning::Good(first) => {
-                        pass.served();
-                        return Ok(Placed { route, payment, response, first });
-                    }
-                    Beginning::Hidden(complaint) => {
-                        payment.charge.lost();
-                        let pause = asked(response.headers(), &complaint, self.clock());
-                        (complaint.to_string(), complaint.is_about_quota().then_some(pause))
-                    }
-                    Beginning::Lost(why) => {
-                        payment.charge.lost();
-                        (why, None)
-                    }
-                },
-                Ok(response) => {
-                    payment.charge.refused();
-                    let refusal = self.refusal(response).await;
-                    if refusal.is_about_the_key() {
-                        tracing::warn!(host = route.account.host, account = route.account.name, %refusal, "a key is refused");
-                        call.chain.bury(route.account.id, refusal.to_string());
-                        refused = Some((refusal, route));
-                        paid = Some(payment);
-                        continue;
-                    }
-                    if !refusal.is_passing() {
-                        return Err(Unplaced::Refused(refusal, route));
-                    }
-                    let pause = asked(&refusal.headers, &refusal.complaint, self.clock());
-                    let is_quota = refusal.is_about_quota() || pause.is_some();
-                    let told = (refusal.to_string(), is_quota.then_some(pause));
-                    said = Some(Box::new(refusal));
-                    told
+            match self.try_once(&outgoing, &mut payment).await? {
+                Tried::Answered(response, first) => {
+                    pass.served();
+                    return Ok(Placed { route, payment, response, first });
                 }
-                Err(Failed { why, sent }) => {
-                    if sent {
-                        payment.charge.lost();
-                    } else {
-                        payment.charge.refused();
-                    }
-                    (why, None)
+                Tried::Refused(refusal) => return Err(Unplaced::Refused(refusal, route)),
+                Tried::DeadKey(refusal) => {
+                    let Account { host, name, .. } = &route.account;
+                    tracing::warn!(host, account = name, %refusal, "a key is refused");
+                    call.chain.bury(route.account.id, refusal.to_string());
+                    course.refused = Some((refusal, route));
                 }
-            };
-            paid = Some(payment);
-            let host = route.account.host.clone();
-            tracing::info!(
-                host,
-                account = route.account.name,
-                why,
-                tries = patience.tried(),
-                "the model is asked again"
-            );
-            match quota {
-                Some(pause) => {
-                    let why = format!("{host} is out of quota ({why})");
-                    let until = pass.shut(pause, &why);
-                    if patience.again().is_err() {
-                        left.push(Left { window: windows[at], host, why: Why::Held(Held { why, until }) });
-                    }
-                }
-                None => {
-                    // Nothing is known of the window: whoever waits for it may look.
-                    drop::<Pass>(pass);
-                    if patience.pause().await.is_err() {
-                        let others = call.routes.iter().filter(|other| other.account.host == host);
-                        left.extend(others.map(|other| Left {
-                            window: window(other),
-                            host: host.clone(),
-                            why: Why::Failed(why.clone(), said.take()),
-                        }));
-                        // Whoever comes next has a patience of their own.
-                        if call.routes.iter().any(|other| other.account.host != host) {
-                            *patience = self.patience();
+                Tried::Passing(setback) => {
+                    let Account { host, name, .. } = &route.account;
+                    let (why, tries) = (&setback.why, patience.tried());
+                    tracing::info!(host, account = name, why, tries, "the model is asked again");
+                    match setback.shut {
+                        Some(pause) => {
+                            let why = format!("{host} is out of quota ({why})");
+                            let until = pass.shut(pause, &why);
+                            if patience.again().is_err() {
+                                course.held.push((window, Held { why, until }));
+                            }
+                        }
+                        None => {
+                            // Nothing is known of the window: whoever waits for it may look.
+                            drop(pass);
+                            if patience.pause().await.is_err() && course.leave(host, setback) {
+                                // Whoever comes next has a patience of their own.
+                                *patience = self.patience();
+                            }
                         }
                     }
                 }
             }
+            paid = Some(payment);
         }
     }
 
-    /// Waits until something of an answer's body is there.
-    async fn begin(&self, response: &mut Response) -> Beginning {
-        match self.piece(response).await {
-            Ok(Some(first)) => match hidden(&first) {
-                Some(complaint) if complaint.is_passing() => Beginning::Hidden(complaint),
-                Some(_) | None => Beginning::Good(Some(first)),
-            },
-            Ok(None) => Beginning::Good(None),
-            Err(why) => Beginning::Lost(why),
+    /// Sends, and waits until something of the answer's body is there.
+    async fn try_once(&self, outgoing: &Outgoing, payment: &mut Payment) -> Result<Tried, Fault> {
+        payment.charge.sending();
+        let mut response = match self.send(outgoing).await? {
+            Ok(response) => response,
+            Err(Failed { why, sent }) => {
+                if sent {
+                    payment.charge.lost();
+                } else {
+                    payment.charge.refused();
+                }
+                return Ok(Tried::Passing(Setback::of(why)));
+            }
+        };
+        if !response.status().is_success() {
+            payment.charge.refused();
+            let refusal = self.refusal(response).await;
+            return Ok(if refusal.is_about_the_key() {
+                Tried::DeadKey(refusal)
+            } else if refusal.is_passing() {
+                let shut = match asked(&refusal.headers, self.clock()) {
+                    _ if refusal.is_about_quota() => Some(whole(&refusal.headers, &refusal.complaint, self.clock())),
+                    pause => pause.map(Some),
+                };
+                Tried::Passing(Setback { why: refusal.to_string(), shut, said: Some(Box::new(refusal)) })
+            } else {
+                Tried::Refused(refusal)
+            });
         }
+        let why = match self.piece(&mut response).await {
+            Ok(first) => match first.as_ref().and_then(hidden).filter(Complaint::is_passing) {
+                None => return Ok(Tried::Answered(response, first)),
+                Some(complaint) => {
+                    payment.charge.lost();
+                    let shut = complaint.is_about_quota().then(|| whole(response.headers(), &complaint, self.clock()));
+                    return Ok(Tried::Passing(Setback { shut, ..Setback::of(complaint.to_string()) }));
+                }
+            },
+            Err(why) => why,
+        };
+        payment.charge.lost();
+        Ok(Tried::Passing(Setback::of(why)))
+    }
+}
+
+impl<'a> Course<'a, '_> {
+    fn window(&self, route: &Route) -> u64 {
+        route.window(self.call.target(route))
+    }
+
+    /// The ways that are left, in their order, each with its window.
+    fn open(&self) -> (Vec<&'a Arc<Route>>, Vec<u64>) {
+        let call = self.call;
+        let ways = call.routes.iter().map(|route| (route, self.window(route)));
+        let is_left = |window: u64| self.failed.contains(&window) || self.held.iter().any(|(held, _)| *held == window);
+        ways.filter(|(route, window)| call.chain.is_dead(route.account.id).is_none() && !is_left(*window)).unzip()
+    }
+
+    /// Takes no way to this host any more. True when there are others.
+    fn leave(&mut self, host: &str, setback: Setback) -> bool {
+        let (its, others): (Vec<_>, Vec<_>) = self.call.routes.iter().partition(|route| route.account.host == host);
+        let windows: Vec<u64> = its.into_iter().map(|route| self.window(route)).collect();
+        self.failed.extend(windows);
+        self.unreached = Some(Unplaced::Unreached { host: host.to_owned(), why: setback.why, refusal: setback.said });
+        !others.is_empty()
+    }
+
+    /// What to say when every way was tried.
+    fn end(self) -> Unplaced {
+        if let Some((_, held)) = self.held.into_iter().min_by_key(|(_, held)| held.until) {
+            return Unplaced::Held(held);
+        }
+        if let Some(unreached) = self.unreached {
+            return unreached;
+        }
+        let (refusal, host) = match self.refused {
+            Some((refusal, route)) => (refusal, route.account.host.clone()),
+            // In an earlier call.
+            None => {
+                let mut dead = self.call.routes.iter().filter_map(|route| {
+                    Some((Refusal::dead(&self.call.chain.is_dead(route.account.id)?), route.account.host.clone()))
+                });
+                dead.next().unwrap_or_else(|| (Refusal::dead("there is no account"), String::new()))
+            }
+        };
+        let why = format!(
+            "{host} refuses the key ({}); check it at the provider, then `overnight key set` or set it anew",
+            refusal.complaint
+        );
+        Unplaced::DeadKey(Box::new(refusal), why)
     }
 }
 
@@ -270,35 +315,4 @@ fn hidden(first: &Bytes) -> Option<Complaint> {
         text.lines().find_map(|line| line.strip_prefix("data:"))?
     };
     Complaint::read(json.trim())
-}
-
-/// What to say when every way was tried.
-fn no_way(call: &Call<'_>, left: Vec<Left>, refused: Option<(Refusal, Arc<Route>)>) -> Unplaced {
-    let mut held: Option<Held> = None;
-    let mut failed = None;
-    for Left { host, why, .. } in left {
-        match why {
-            Why::Failed(why, refusal) => failed = Some(Unplaced::Unreached { host, why, refusal }),
-            Why::Held(one) if held.as_ref().is_none_or(|before| one.until < before.until) => held = Some(one),
-            Why::Held(_) => {}
-        }
-    }
-    if let Some(held) = held {
-        return Unplaced::Held(held);
-    }
-    if let Some(failed) = failed {
-        return failed;
-    }
-    let first = call.routes.first().map(|route| route.account.host.as_str()).unwrap_or_default();
-    let dead = call.routes.iter().find_map(|route| call.chain.is_dead(route.account.id)).unwrap_or_default();
-    let (refusal, host, said) = match refused {
-        Some((refusal, route)) => {
-            let said = refusal.to_string();
-            (refusal, route.account.host.clone(), said)
-        }
-        None => (Refusal::dead(&dead), first.to_owned(), dead),
-    };
-    let why =
-        format!("{host} refuses the key ({said}); check it at the provider, then `overnight key set` or set it anew");
-    Unplaced::DeadKey(Box::new(refusal), why)
 }
