@@ -119,6 +119,7 @@ async fn ports(home: &Path, config: &Config, checks_at_once: usize) -> Result<(P
         ..agents::Options::default()
     };
     let models = gateway::Options {
+        records: Some(store.clone()),
         providers: config.providers().to_vec(),
         models: config.models().to_vec(),
         ..gateway::Options::new(store.clone(), clock.clone())

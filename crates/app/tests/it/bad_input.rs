@@ -36,6 +36,10 @@ fn of_the_brief() {
     let place = Place::new();
     refuses(place.on(&["run", "x", "--agent", "nobody"]), &["nobody", "builtin"]);
     refuses(place.on(&["run", "x", "--agent", "command"]), &["--"]);
+    refuses(place.on(&["run", "x", "--profile", "painter", "--", "true"]), &["painter", "profiles here"]);
+    refuses(place.on(&["run", "x", "--fallback", ":", "--", "true"]), &["neither an agent nor a model", "agent:model"]);
+    refuses(place.on(&["run", "x", "--fallback", "nobody", "--", "true"]), &["nobody", "builtin"]);
+    refuses(place.on(&["run", "x", "--critic", "big", "--", "true"]), &["critic", "--plan"]);
     refuses(place.on(&["run", " ", "--", "true"]), &["goal"]);
     refuses(place.on(&["run", "--brief", "missing.md"]), &["missing.md"]);
 

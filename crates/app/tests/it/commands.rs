@@ -31,6 +31,10 @@ fn every_answer_is_json_when_asked_for() {
         vec!["daemon", "status"],
         vec!["doctor"],
         vec!["key", "list"],
+        vec!["agents"],
+        vec!["models"],
+        vec!["profiles"],
+        vec!["budget"],
         vec!["comment", &id, "more"],
         vec!["cancel", &id],
     ] {
@@ -73,6 +77,7 @@ fn keys_are_kept_and_never_shown() {
     place.on_with_input(&["key", "set", "anthropic", "--base-url", "http://127.0.0.1:9"], "sk-very-secret\n").ok();
     let list = place.on(&["key", "list", "--json"]).ok();
     assert!(list.contains(r#""provider":"anthropic","api_key":"set","base_url":"set""#), "{list}");
+    assert!(place.on(&["key", "list"]).ok().contains("nothing kept for openai"));
     assert!(!list.contains("very-secret"));
     assert!(place.on(&["key", "rm", "anthropic"]).ok().contains('–'));
     assert!(place.on(&["key", "set", "openai"]).refused().contains("no key"));

@@ -69,6 +69,13 @@ impl Place {
         fs::write(path, content).unwrap();
     }
 
+    /// Writes the home's config.toml, for the next daemon.
+    pub fn configure(&self, text: &str) {
+        fs::create_dir_all(&self.home).unwrap();
+        fs::set_permissions(&self.home, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(self.home.join("config.toml"), text).unwrap();
+    }
+
     pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.repository.join(path)).unwrap()
     }

@@ -4,6 +4,7 @@
 //! loopback.
 #![expect(clippy::unwrap_used, reason = "a test that unwraps has failed")]
 
+mod agents;
 mod bad_input;
 mod by_hand;
 mod commands;
@@ -13,4 +14,6 @@ mod environments;
 mod harness;
 mod main_job;
 mod model;
+mod models;
 mod odd_places;
+mod turns;

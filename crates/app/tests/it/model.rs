@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 use crate::harness::{Place, Ran};
 
 /// A scripted provider of its own, ended with the test.
-struct Model {
+pub struct Model {
     process: Child,
     /// Keeps the pipe open that the provider printed its address to.
     _out: BufReader<ChildStdout>,
-    url: String,
+    pub url: String,
     log: std::path::PathBuf,
 }
 
 impl Model {
-    fn play(place: &Place, script: &Value) -> Self {
+    pub fn play(place: &Place, script: &Value) -> Self {
         let (file, log) = (place.directory.path().join("script.json"), place.directory.path().join("model.jsonl"));
         fs::write(&file, script.to_string()).unwrap();
         let arguments = ["scripted-model", "--script", file.to_str().unwrap(), "--log", log.to_str().unwrap()];
@@ -33,19 +33,23 @@ impl Model {
     }
 
     /// One that answers any conversation with these replies.
-    fn say(place: &Place, replies: &Value) -> Self {
+    pub fn say(place: &Place, replies: &Value) -> Self {
         Self::play(place, &json!({ "conversations": [{ "replies": replies }] }))
     }
 
-    fn requests(&self) -> Vec<Value> {
+    pub fn requests(&self) -> Vec<Value> {
         let text = fs::read_to_string(&self.log).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// `overnight run` with this model.
-    fn run(&self, place: &Place, arguments: &[&str]) -> Ran {
-        let arguments = [&["run", "Do it", "--model", "anthropic/scripted"], arguments].concat();
-        let mut command = place.command(&arguments);
+    pub fn run(&self, place: &Place, arguments: &[&str]) -> Ran {
+        self.on(place, &[&["run", "Do it", "--model", "anthropic/scripted"], arguments].concat())
+    }
+
+    /// The program, with a key for this model in its environment.
+    pub fn on(&self, place: &Place, arguments: &[&str]) -> Ran {
+        let mut command = place.command(arguments);
         command.env("ANTHROPIC_API_KEY", "sk-of-no-worth").env("ANTHROPIC_BASE_URL", &self.url);
         let output = command.output().unwrap();
         Ran {
@@ -63,15 +67,15 @@ impl Drop for Model {
     }
 }
 
-fn tool(name: &str, arguments: &Value) -> Value {
+pub fn tool(name: &str, arguments: &Value) -> Value {
     json!({ "tools": [{ "name": name, "arguments": arguments }] })
 }
 
-fn write(content: &str) -> Value {
+pub fn write(content: &str) -> Value {
     tool("write", &json!({ "path": "file.txt", "content": content }))
 }
 
-fn finish() -> Value {
+pub fn finish() -> Value {
     tool("finish", &json!({ "summary": "done" }))
 }
 
