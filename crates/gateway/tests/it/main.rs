@@ -7,6 +7,7 @@ mod budget;
 mod clients;
 mod faults;
 mod gemini;
+mod kept;
 mod ledger;
 mod names;
 mod proxy;
