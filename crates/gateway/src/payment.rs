@@ -79,10 +79,9 @@ fn nearing(of: &str, limit: &Budget, spent: &Spend) -> Option<String> {
         Some(tell(&MicroUsd(limit.0.saturating_sub(spent.cost.0)), &limit, ""))
     } else if let Some(limit) = limit.tokens.filter(|limit| is_near(tokens, *limit)) {
         Some(tell(&limit.saturating_sub(tokens), &limit, " tokens"))
-    } else if let Some(limit) = limit.rounds.map(u64::from).filter(|limit| is_near(spent.calls, *limit)) {
-        Some(tell(&limit.saturating_sub(spent.calls), &limit, " rounds"))
     } else {
-        None
+        let limit = limit.rounds.map(u64::from).filter(|limit| is_near(spent.calls, *limit))?;
+        Some(tell(&limit.saturating_sub(spent.calls), &limit, " rounds"))
     }
 }
 

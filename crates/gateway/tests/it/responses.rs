@@ -1,15 +1,17 @@
 //! Agents whose clients speak `OpenAI`'s Responses.
 
+use std::sync::Arc;
+
 use domain::{
     budget::{Budget, MicroUsd, Usage},
-    ports::model::{Endpoint, Gateways},
+    ports::model::{Endpoint, Gateways, Message, Part, Protocol, Role, Stop},
 };
-use gateway::{Dialect, Rewrites};
+use gateway::{Dialect, Gateway, KeyHeader, Options, ProviderConfig, Rewrites};
 use serde_json::{Value, json};
 
 use crate::{
     proxy::{client, post},
-    stage::Stage,
+    stage::{Stage, ask, quick, said, text_of},
 };
 
 const PATH: &str = "/v1/responses";
@@ -133,4 +135,35 @@ async fn counting_tokens_costs_nothing() {
     let count = post(&endpoint, "/v1/responses/input_tokens", &body(false)).await;
     assert_eq!(count.json::<Value>().await.unwrap()["input_tokens"], 1);
     assert!(stage.ledger.closed().await.settled.is_empty());
+}
+
+#[tokio::test]
+async fn the_neutral_port_speaks_it_too() {
+    let call = json!([{"name": "shell", "arguments": {"command": "ls"}}]);
+    let usage = json!({"input": 10, "cache_read": 20, "output": 40});
+    let replies = json!([{"text": "look", "thinking": "hm", "tools": call, "usage": usage}, {"text": "done", "when": "three files"}]);
+    let stage = Stage::of(replies).await;
+    let provider = ProviderConfig {
+        name: "answers".to_owned(),
+        protocols: vec![Protocol::Responses],
+        base_url: format!("http://{}/v1", stage.address),
+        key: None,
+        header: KeyHeader::Bearer,
+        headers: Default::default(),
+    };
+    let options = Options { providers: vec![provider], ..quick(Arc::clone(&stage.ledger)) };
+    let mut access = stage.access(Dialect::OpenAi, Budget::default());
+    access.model = "answers/m".to_owned();
+    let model = Gateway::new(options).unwrap().model(access).unwrap();
+    let mut messages = vec![said("mend it")];
+    let reply = ask(model.as_ref(), &messages).await.unwrap();
+    assert_eq!((text_of(&reply).as_str(), reply.stop), ("look", Stop::ToolCalls));
+    assert_eq!(reply.usage, Usage { input: 10, cache_read: 20, cache_write: 0, output: 40, reasoning: 0 });
+    let Some(Part::ToolCall { id, .. }) = reply.message.parts.last() else { panic!("{reply:?}") };
+    let result = Part::ToolResult { id: id.clone(), text: "three files".to_owned(), is_error: false };
+    messages.extend([reply.message.clone(), Message { role: Role::User, parts: vec![result] }]);
+    assert_eq!(text_of(&ask(model.as_ref(), &messages).await.unwrap()), "done");
+    assert_eq!(stage.records()[1].prefix_kept, Some(true));
+    let settled = stage.ledger.settlements().await;
+    assert!(settled.iter().all(|one| !one.estimated && one.cost.is_none()), "its price is unknown, not zero");
 }

@@ -209,3 +209,16 @@ async fn the_time_to_come_again_is_read_from_the_words_too() {
         assert_eq!(canned.asked(), 1, "nobody asks before");
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_tells_its_length_is_metered_to_its_end() {
+    let stage = Stage::of(json!([])).await;
+    let document = r#"{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":7,"completion_tokens":3}}"#;
+    let canned = Canned::of(vec![("200 OK", JSON, document.to_owned())]).await;
+    let endpoint = stage.gateway.endpoint(access(canned.address, Dialect::OpenAi, Budget::default())).await.unwrap();
+    let answer = post(&endpoint, path(Dialect::OpenAi), &body()).await;
+    assert_eq!(answer.headers()["content-length"], document.len().to_string());
+    assert_eq!(answer.text().await.unwrap(), document);
+    let settled = stage.ledger.settlements().await;
+    assert_eq!((settled[0].usage.total(), settled[0].estimated), (10, false));
+}
