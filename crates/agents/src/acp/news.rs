@@ -26,6 +26,12 @@ pub(super) fn tell(update: &Value, updates: &mut Updates<'_>) {
     }
 }
 
+/// The failure that an update or the answer to a prompt tells of, where the agent has the extension for that.
+pub(super) fn failure(meta: &Value) -> Option<String> {
+    let failure = &meta["_meta"]["jetbrains"]["air"]["sessionFailure"];
+    (failure["severity"] == "error").then(|| failure["title"].as_str().unwrap_or("it does not say why").to_owned())
+}
+
 fn step(entry: &Value) -> Option<PlanStep> {
     let state = match entry["status"].as_str() {
         Some("completed") => StepState::Done,

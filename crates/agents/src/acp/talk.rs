@@ -32,11 +32,11 @@ const VERSION: u64 = 1;
 const NOT_SIGNED_IN: i64 = -32000;
 
 /// The turn's end as it came about: how, and the agent's words on it.
-pub(super) type Ending = (TurnConclusion, String);
+pub(crate) type Ending = (TurnConclusion, String);
 
 /// Why a turn does not go on.
 #[derive(Debug)]
-pub(super) enum Halt {
+pub(crate) enum Halt {
     Ended(Ending),
     /// The transcript's.
     Fault(Fault),
@@ -48,11 +48,11 @@ impl From<Fault> for Halt {
     }
 }
 
-pub(super) fn failed(why: impl Into<String>) -> Halt {
+pub(crate) fn failed(why: impl Into<String>) -> Halt {
     Halt::Ended((TurnConclusion::Failed { why: why.into() }, String::new()))
 }
 
-pub(super) fn dead_end(why: impl Into<String>) -> Halt {
+pub(crate) fn dead_end(why: impl Into<String>) -> Halt {
     Halt::Ended((TurnConclusion::DeadEnd { why: why.into() }, String::new()))
 }
 
@@ -151,6 +151,9 @@ impl Opening<'_> {
             "protocolVersion": VERSION,
             "clientCapabilities": {
                 "fs": {"readTextFile": false, "writeTextFile": false}, "terminal": false, "elicitation": {"form": {}},
+                // An extension by which codex and claude tell of a failure beside their words. Without it, codex ends a turn that
+                // failed as one that is done.
+                "_meta": {"jetbrains": {"air": {"version": 1, "capabilities": ["sessionFailure"]}}},
             },
             "clientInfo": {"name": "overnight", "title": "Overnight", "version": env!("CARGO_PKG_VERSION")},
         });

@@ -37,7 +37,7 @@ pub(super) async fn run(agent: &Acp, request: &TurnRequest, hands: &Hands) -> Re
         return Ok(end);
     }
     let updates = Updates::new(Journal::new(hands, request), &*hands.line, past.rounds);
-    let mut turn = Turn { agent, request, hands, updates, talk: None, comments: Vec::new() };
+    let mut turn = Turn { agent, request, hands, updates, talk: None, comments: Vec::new(), failure: None };
     let outcome = turn.work(past).await;
     if let Some(talk) = turn.talk.take() {
         match &outcome {
@@ -64,6 +64,8 @@ struct Turn<'a> {
     talk: Option<Talk>,
     /// Taken from the line, and not yet told.
     comments: Vec<(CommentId, String)>,
+    /// What failed in this prompt, by the agent's own word, and in which round.
+    failure: Option<(u32, String)>,
 }
 
 /// Why a prompt is cut short.
@@ -232,6 +234,7 @@ impl Turn<'_> {
     /// Says something, and follows what the agent makes of it until it stops.
     async fn prompt(&mut self, said: &str) -> Result<Ended, Halt> {
         let rounds_before = self.updates.rounds();
+        self.failure = None;
         let asked = {
             let talk = self.talk()?;
             let params = json!({"sessionId": talk.session, "prompt": [{"type": "text", "text": said}]});
@@ -304,6 +307,9 @@ impl Turn<'_> {
             // It was done before it heard of the notice.
             (Some((Cause::Noticed(_), _)), Ok(_)) if reason == "end_turn" => Ok(Ended::Stopped(reason.to_owned())),
             (Some((cause, _)), _) => Ok(Ended::Cut(cause)),
+            (None, Ok(answer)) if let Some(failure) = self.failed(answer) => {
+                Err(failed(format!("`{}` gave up: {failure}", self.agent.spec.name)))
+            }
             (None, Err(refusal)) => Err(failed(format!("`{}` gave up: {refusal}", self.agent.spec.name))),
             (None, Ok(_)) if reason == "end_turn" && self.updates.rounds() == rounds_before => {
                 Err(failed(format!("`{}` ended its turn without a word or a tool call", self.agent.spec.name)))
@@ -312,11 +318,21 @@ impl Turn<'_> {
         }
     }
 
+    /// What failed, and was not got over: nothing came after it.
+    fn failed(&mut self, answer: &Value) -> Option<String> {
+        let last = self.failure.take().filter(|(round, _)| *round == self.updates.rounds());
+        news::failure(answer).or(last.map(|(_, failure)| failure))
+    }
+
     /// Takes in what the agent tells and asks on its way. `Some`: this cuts the prompt short.
     fn take(&mut self, message: Incoming) -> Result<Option<Cause>, Halt> {
         match message {
             Incoming::Notification { method, params } if method == "session/update" => {
-                news::tell(&params["update"], &mut self.updates);
+                let update = &params["update"];
+                news::tell(update, &mut self.updates);
+                if let Some(failure) = news::failure(update) {
+                    self.failure = Some((self.updates.rounds(), failure));
+                }
                 Ok((self.updates.rounds() > self.request.max_rounds).then_some(Cause::OutOfRounds))
             }
             Incoming::Request { id, method, params } if method == "session/request_permission" => {
