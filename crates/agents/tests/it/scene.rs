@@ -69,6 +69,8 @@ pub fn text(text: &str) -> Step {
 #[derive(Default)]
 pub struct Script {
     steps: Vec<Step>,
+    /// Where an answer's number is counted instead: so many were given.
+    given: Option<AtomicUsize>,
     /// Faults that come before the answer to the conversation with so many replies.
     pub faults: Mutex<BTreeMap<usize, VecDeque<ModelFault>>>,
     /// Every request: how many replies it held, and its messages as bytes without the closing bracket.
@@ -79,6 +81,16 @@ pub struct Script {
 impl Script {
     pub fn new(steps: Vec<Step>) -> Arc<Self> {
         Arc::new(Self { steps, ..Self::default() })
+    }
+
+    /// Answers in order, whatever the request holds.
+    pub fn in_order(steps: Vec<Step>) -> Arc<Self> {
+        Arc::new(Self { steps, given: Some(AtomicUsize::new(0)), ..Self::default() })
+    }
+
+    /// So many answers of a script in order were given.
+    pub fn rewind(&self, given: usize) {
+        self.given.as_ref().unwrap().store(given, Ordering::SeqCst);
     }
 
     pub fn fault(self: &Arc<Self>, at: usize, faults: impl IntoIterator<Item = ModelFault>) {
@@ -119,14 +131,15 @@ impl Model for Script {
             if let Some(fault) = self.faults.lock().unwrap().get_mut(&replies).and_then(VecDeque::pop_front) {
                 return Err(fault);
             }
-            match self.steps.get(replies) {
+            let at = self.given.as_ref().map_or(replies, |given| given.fetch_add(1, Ordering::SeqCst));
+            match self.steps.get(at) {
                 Some(Step::Reply(parts, stop)) => Ok(ModelReply {
                     message: Message { role: Role::Assistant, parts: parts.clone() },
                     stop: *stop,
                     usage: Usage { input: 10, output: 5, ..Usage::default() },
                 }),
                 Some(Step::Hang) => std::future::pending().await,
-                None => panic!("the script has no reply {replies}"),
+                None => panic!("the script has no reply {at}"),
             }
         })
     }
@@ -311,6 +324,8 @@ pub struct Scene {
     pub record: Arc<Record>,
     pub phone: Arc<Phone>,
     pub options: Options,
+    /// PATH of what is started.
+    pub search: std::ffi::OsString,
     pub agent: &'static str,
     pub without_bash: bool,
     pub ends: Option<Exit>,
@@ -332,6 +347,7 @@ impl Scene {
             record: Arc::default(),
             phone: Arc::default(),
             options: Options::default(),
+            search: std::env::var_os("PATH").unwrap(),
             agent: "builtin",
             without_bash: false,
             ends: None,
@@ -378,7 +394,7 @@ impl Scene {
                 ends: self.ends,
                 root,
                 home: self.directory.path().join("home"),
-                path: std::env::var_os("PATH").unwrap(),
+                path: self.search.clone(),
                 record: Arc::clone(&self.record),
                 without_bash: self.without_bash,
                 spawned: Arc::clone(&self.spawned),
