@@ -1,17 +1,17 @@
 //! The port [`Gateways`], and what it is made of.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use domain::{
     Fault,
     budget::{Budget, Purse},
-    ids::{AttemptKey, AttemptNo, TaskId, TurnNo},
+    ids::AttemptKey,
     ports::{
         BoxFuture, Clock,
         ledger::Ledger,
         model::{
-            Access, CallNews, CallWatch, Comparing, Credentials, Endpoint, Gateways, Message, Model, ModelAsk,
-            ModelFault, ModelInfo, ModelRequest, Part, Replayed, ResolvedModel, Role, TriedModel,
+            Access, Comparing, Credentials, Endpoint, Gateways, Model, ModelAsk, ModelInfo, Replayed, ResolvedModel,
+            TriedModel,
         },
         record::{Exchange, Records},
     },
@@ -19,7 +19,7 @@ use domain::{
 use tokio::sync::OnceCell;
 
 use crate::{
-    call::{BoundModel, Told},
+    call::BoundModel,
     catalogue::{Catalogue, ModelConfig},
     listing,
     patience::Retry,
@@ -29,18 +29,9 @@ use crate::{
     record::Recorder,
     replay,
     route::Chain,
+    trial,
     upstream::{Deadlines, Upstream},
 };
-
-/// The output cap of a trial: models that think before they speak need some room for it.
-const TRIAL_TOKENS: u32 = 1024;
-
-/// Hears of the calls of no attempt.
-struct Nobody;
-
-impl CallWatch for Nobody {
-    fn tell(&self, _: CallNews) {}
-}
 
 /// What a gateway works with.
 #[derive(Clone)]
@@ -158,41 +149,8 @@ impl Gateways for Gateway {
         Box::pin(async move {
             let budget = Budget::default();
             let ask = ModelAsk { name: Some(&name), credentials: &credentials, budget: &budget, protocols: &[] };
-            let access = Access {
-                // Of no task: it is paid from the purses alone.
-                key: AttemptKey { task: TaskId(0), attempt: AttemptNo(0) },
-                turn: TurnNo(0),
-                model: self.resolve(ask)?.name,
-                credentials,
-                budget,
-                purses,
-                redactor: Arc::default(),
-                watch: Arc::new(Nobody),
-            };
-            let model = self.bound(access, None)?;
-            let text = "Answer with the one word: ready".to_owned();
-            let messages = [Message { role: Role::User, parts: vec![Part::Text { text }] }];
-            let begun = Instant::now();
-            let request = ModelRequest { system: "", tools: &[], messages: &messages, max_output: TRIAL_TOKENS };
-            let Told { reply, counted, route } = model.told(&request).await.map_err(|fault| match fault {
-                ModelFault::Port(fault) => fault,
-                ModelFault::Held { .. } | ModelFault::Unavailable(_) => Fault::transient(fault.to_string()),
-                fault => Fault::input(fault.to_string()),
-            })?;
-            let said = reply.message.parts.into_iter().filter_map(|part| match part {
-                Part::Text { text } => Some(text),
-                _ => None,
-            });
-            let price = self.catalogue.price(&route.provider, &route.model, self.upstream.today());
-            Ok(TriedModel {
-                name,
-                host: route.account.host.clone(),
-                account: route.account.name.clone(),
-                text: said.collect(),
-                usage: reply.usage,
-                cost: price.map(|price| price.cost(&counted)),
-                milliseconds: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            })
+            let access = trial::access(self.resolve(ask)?.name, credentials, purses);
+            trial::run(&self.bound(access, None)?, name).await
         })
     }
 

@@ -22,6 +22,7 @@ mod route;
 pub mod scripted;
 mod sse;
 mod start;
+mod trial;
 mod upstream;
 mod windows;
 
