@@ -8,11 +8,12 @@
 pub mod acp;
 mod asking;
 mod builtin;
+pub mod cli;
 mod clip;
 mod command;
 mod home;
 mod journal;
-mod profiles;
+pub mod profiles;
 mod programs;
 mod prompts;
 mod updates;
@@ -43,6 +44,10 @@ pub struct Options {
     pub directories: Vec<PathBuf>,
     /// Agents of the configuration that speak ACP. One that has the name of an agent known here takes its place.
     pub acp: Vec<acp::Spec>,
+    /// Agents of the configuration that are driven by their command lines; the same holds.
+    pub recipes: Vec<cli::Recipe>,
+    /// Profiles of the configuration, made by [`profiles::Section::profile`].
+    pub profiles: Vec<Profile>,
 }
 
 impl Default for Options {
@@ -54,6 +59,8 @@ impl Default for Options {
             program_timeout: Duration::from_secs(6 * 60 * 60),
             directories: Vec::new(),
             acp: Vec::new(),
+            recipes: Vec::new(),
+            profiles: Vec::new(),
         }
     }
 }
@@ -93,6 +100,8 @@ fn own(name: &str, driven: &str, model: ModelNeed) -> AgentInfo {
 /// The agents by name.
 pub struct Agents {
     all: Vec<(String, Arc<dyn Listed>)>,
+    /// Profiles of the configuration.
+    configured: Vec<Profile>,
 }
 
 impl std::fmt::Debug for Agents {
@@ -104,13 +113,15 @@ impl std::fmt::Debug for Agents {
 impl Agents {
     pub fn new(options: Options) -> Arc<Self> {
         let programs = Arc::new(Programs::new(options.directories.clone()));
+        let configured = options.profiles.clone();
         let options = Arc::new(options);
         let mut all: Vec<(String, Arc<dyn Listed>)> = vec![
             ("builtin".to_owned(), Arc::new(builtin::Builtin::new(Arc::clone(&options)))),
             ("command".to_owned(), Arc::new(command::Command::new(Arc::clone(&options)))),
         ];
         all.extend(acp::all(&options, &programs).map(|(name, agent)| (name, Arc::new(agent) as Arc<dyn Listed>)));
-        Arc::new(Self { all })
+        all.extend(cli::all(&options, &programs).map(|(name, agent)| (name, Arc::new(agent) as Arc<dyn Listed>)));
+        Arc::new(Self { all, configured })
     }
 }
 
@@ -131,7 +142,7 @@ impl port::Agents for Agents {
         self.all.iter().map(|(_, agent)| agent.info()).collect()
     }
 
-    fn profiles(&self, _: &[(String, Bytes)]) -> Result<Vec<Profile>, Fault> {
-        Ok(Vec::new())
+    fn profiles(&self, files: &[(String, Bytes)]) -> Result<Vec<Profile>, Fault> {
+        profiles::profiles(files, &self.configured)
     }
 }

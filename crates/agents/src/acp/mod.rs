@@ -5,10 +5,10 @@
 
 mod asks;
 mod news;
-mod past;
+pub(crate) mod past;
 mod peer;
 mod spec;
-mod table;
+pub(crate) mod table;
 mod talk;
 mod turn;
 
@@ -22,6 +22,10 @@ use domain::{
     },
 };
 
+pub(crate) use self::{
+    spec::Filling,
+    talk::{Ending, Halt, dead_end, failed},
+};
 pub use self::spec::{Client, HomeFile, Login, Setting, Spec};
 use crate::{
     Listed, Options,

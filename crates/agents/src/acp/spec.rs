@@ -103,7 +103,7 @@ impl Spec {
 }
 
 /// What stands in for the words in braces.
-pub(super) struct Filling<'a> {
+pub(crate) struct Filling<'a> {
     pub endpoint: Option<&'a Endpoint>,
 }
 

@@ -30,7 +30,7 @@ stream_max_retries = 5
 enabled = false
 "#;
 
-fn codex() -> Spec {
+pub(crate) fn codex() -> Spec {
     Spec {
         name: "codex".to_owned(),
         argv: words(["codex-acp"]),
@@ -52,7 +52,7 @@ fn codex() -> Spec {
     }
 }
 
-fn claude() -> Spec {
+pub(crate) fn claude() -> Spec {
     Spec {
         name: "claude".to_owned(),
         argv: words(["claude-agent-acp"]),

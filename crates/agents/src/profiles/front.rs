@@ -46,7 +46,8 @@ pub(super) fn words<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<Ve
 
 fn parts(text: &str) -> (Option<&str>, &str) {
     let text = text.trim_start_matches('\u{feff}');
-    let Some(rest) = text.strip_prefix("---").and_then(|rest| rest.trim_start_matches([' ', '\t', '\r']).strip_prefix('\n'))
+    let Some(rest) =
+        text.strip_prefix("---").and_then(|rest| rest.trim_start_matches([' ', '\t', '\r']).strip_prefix('\n'))
     else {
         return (None, text);
     };
@@ -70,14 +71,16 @@ fn mapping(yaml: &str) -> Result<Map<String, Value>, String> {
     })
 }
 
-/// The same with what stands behind each `key:` of the first level taken as it is written. Many such files are no YAML: a
-/// description with `: ` in it is what their own programs take for a text.
+/// The same with what is no YAML behind a `key:` of the first level taken as it is written. Many such files have a description with
+/// `: ` in it, which their own programs take for a text.
 fn quoted(yaml: &str) -> String {
     let line = |line: &str| match line.split_once(": ") {
         Some((key, value))
             if !key.is_empty()
                 && key.chars().all(|letter| letter.is_alphanumeric() || "-_".contains(letter))
-                && !value.trim().is_empty()
+                && (value.contains(": ")
+                    || value.trim_end().ends_with(':')
+                    || value.trim_start().starts_with(['*', '&', '!', '@', '`', '%']))
                 && !value.trim_start().starts_with(['"', '\'', '[', '{', '|', '>']) =>
         {
             format!("{key}: {}", Value::from(value.trim()))
@@ -93,7 +96,8 @@ mod tests {
 
     #[test]
     fn fields_and_body_are_told_apart() {
-        let paper = read(b"\xef\xbb\xbf---\r\nname: a\r\ntools: Read, Grep\r\n---\r\n\r\nDo it.\r\n---\r\nmore\r\n").unwrap();
+        let paper =
+            read(b"\xef\xbb\xbf---\r\nname: a\r\ntools: Read, Grep\r\n---\r\n\r\nDo it.\r\n---\r\nmore\r\n").unwrap();
         assert_eq!(text(&paper.fields, "name"), Some("a"));
         assert_eq!(words(&paper.fields, "tools").unwrap(), ["Read", "Grep"]);
         assert_eq!(paper.body, "Do it.\r\n---\r\nmore");
@@ -106,7 +110,8 @@ mod tests {
 
     #[test]
     fn descriptions_that_are_no_yaml_are_taken_as_they_are_written() {
-        let loose = "---\nname: reviewer\ndescription: Use when: \"done\". Example: <a>b: c</a>\ntools:\n  - Read\n---\nBody";
+        let loose =
+            "---\nname: reviewer\ndescription: Use when: \"done\". Example: <a>b: c</a>\ntools:\n  - Read\n---\nBody";
         let paper = read(loose.as_bytes()).unwrap();
         assert_eq!(text(&paper.fields, "description"), Some("Use when: \"done\". Example: <a>b: c</a>"));
         assert_eq!(words(&paper.fields, "tools").unwrap(), ["Read"]);

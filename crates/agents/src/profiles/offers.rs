@@ -39,7 +39,8 @@ pub(crate) fn offers(files: &[(String, Bytes)]) -> Vec<Offer> {
 }
 
 fn offer(path: &str, content: &[u8]) -> Option<Offer> {
-    let (place, end) = GUIDANCE_FILES.iter().find(|(place, end)| !end.is_empty() && beneath(path, place, end).is_some())?;
+    let (place, end) =
+        GUIDANCE_FILES.iter().find(|(place, end)| !end.is_empty() && beneath(path, place, end).is_some())?;
     let name = beneath(path, place, end)?;
     let kind = if end.ends_with("SKILL.md") { OfferKind::Skill } else { OfferKind::Command };
     let paper = front::read(content).ok();
@@ -100,7 +101,8 @@ mod tests {
             file(".cursor/commands/review.md", ""),
             file(".cursor/commands/notes.txt", "no command"),
         ];
-        let found: Vec<_> = offers(&files).into_iter().map(|offer| (offer.kind, offer.name, offer.description)).collect();
+        let found: Vec<_> =
+            offers(&files).into_iter().map(|offer| (offer.kind, offer.name, offer.description)).collect();
         let expected = [
             (OfferKind::Skill, "pdf", "Reads PDF files."),
             (OfferKind::Skill, "broken", ""),

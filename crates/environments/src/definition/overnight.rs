@@ -46,6 +46,9 @@ struct File {
     environment: Option<Section>,
     #[serde(default)]
     checks: Checks,
+    /// Read by the room of agents.
+    #[serde(default, rename = "profiles")]
+    _profiles: de::IgnoredAny,
 }
 
 #[derive(Deserialize)]
