@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use domain::redact::Redactor;
-use futures::stream;
+use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::{
     Request, StatusCode,
@@ -78,8 +78,12 @@ fn shown(Frame { exchange, .. }: &Frame) -> Response {
     let body = if exchange.whole {
         whole(response)
     } else {
-        let pieces = [Ok(Piece::data(response)), Err(io::Error::other("the recorded answer was cut off here"))];
-        StreamBody::new(stream::iter(pieces)).boxed_unsync()
+        let cut = stream::once(async {
+            // What was sent before goes out when there is nothing to do; only then the connection ends.
+            tokio::task::yield_now().await;
+            Err(io::Error::other("the recorded answer was cut off here"))
+        });
+        StreamBody::new(stream::once(async { Ok(Piece::data(response)) }).chain(cut)).boxed_unsync()
     };
     respond(StatusCode::from_u16(exchange.status).unwrap_or(StatusCode::BAD_GATEWAY), headers, body)
 }
