@@ -38,6 +38,15 @@ pub(crate) fn since(output: &Output, seen: u64, room: Room) -> Clip {
     Clip { text: format!("{}\n[… {elided} bytes elided …]\n{}", lossy(front), lossy(back)), elided }
 }
 
+/// Head and tail of `text`, as much as `room` has for them.
+pub(crate) fn middle(text: &str, room: Room) -> String {
+    if text.len() <= room.head + room.tail {
+        return text.to_owned();
+    }
+    let (head, tail) = (text.floor_char_boundary(room.head), text.ceil_char_boundary(text.len() - room.tail));
+    format!("{}\n[… {} bytes elided …]\n{}", &text[..head], tail - head, &text[tail..])
+}
+
 /// The first `max` bytes of `text` at most, with a mark where it was cut.
 pub(crate) fn head(text: &str, max: usize) -> String {
     const MARK: &str = "\n[… cut]";
@@ -120,6 +129,13 @@ mod tests {
         assert_eq!(since(&output(b"a\xff\xfe\x80b", 64), 0, ROOM).text, "a\u{fffd}b");
         let garbage = since(&output(&[0x80; 40], 64), 0, ROOM);
         assert!(garbage.elided > 20 && garbage.text.contains('\u{fffd}'));
+    }
+
+    #[test]
+    fn the_middle_of_a_text_is_elided() {
+        assert_eq!(middle("0123456789", ROOM), "0123456789");
+        assert_eq!(middle("0123456789abcdef", ROOM), "0123\n[… 6 bytes elided …]\nabcdef");
+        assert_eq!(middle("éééééééé", Room { head: 3, tail: 3 }), "é\n[… 12 bytes elided …]\né");
     }
 
     #[test]

@@ -1,17 +1,24 @@
 //! What an agent is told: the system prompt, and the message that opens a turn.
 
-use std::fmt::Write;
+mod account;
+
+use std::{borrow::Cow, fmt::Write};
 
 use domain::{
     brief::Brief,
     ids::CommentId,
     ports::agent::{Mode, Prompt, TurnRequest},
+    profile::Profile,
 };
 
-use crate::clip;
+pub(crate) use self::account::account;
+use crate::{
+    clip,
+    profiles::{Offer, OfferKind, offers},
+};
 
 /// The same for every attempt and every mode, so that its bytes are cached by the provider: at most 3 KB.
-pub(crate) const SYSTEM: &str = "\
+const SYSTEM: &str = "\
 You are the coding agent of Overnight. You work alone on one task; the person who gave it has walked away and reads your result later.
 
 # Where you are
@@ -31,12 +38,26 @@ changing tests or configuration to get green does not help. If a protected file 
 - Your files as you leave them are the result; you need not commit. Remove scratch files; anything that git does not ignore becomes part of the change. \
 Stay within the allowed paths. Do not push, and do not rewrite history.
 - Decide small things yourself and say what you assumed. Use ask only when a wrong guess would waste the work: it ends your turn, and the answer may take hours.
-- Several tool calls in one reply run in order; batch what does not depend on each other's output. Report progress at milestones of long work.
+- Several tool calls in one reply run in order (reads and searches side by side); batch what does not depend on each other's output. For work of many \
+steps keep a plan.
 - When you are done, call finish. Its summary tells a busy reviewer what changed and why, how you verified it, and what remains or is uncertain. In a \
 planning turn it is the plan; in a report task it is the whole report, in Markdown.";
 
+/// The system prompt of an attempt: the same bytes in all its turns.
+pub(crate) fn system(profile: Option<&Profile>) -> Cow<'static, str> {
+    match profile.map(|profile| (&profile.name, profile.prompt.trim())) {
+        None | Some((_, "")) => Cow::Borrowed(SYSTEM),
+        Some((name, prompt)) => Cow::Owned(format!("{SYSTEM}\n\n# Your role: {name}\n{prompt}")),
+    }
+}
+
 /// Bytes of AGENTS.md files that go into the brief.
 const MAX_INSTRUCTIONS: usize = 32 * 1024;
+
+/// Bytes of the list of what the repository offers.
+const MAX_OFFERS: usize = 8 * 1024;
+const SKILLS: &str = "Skills of the repository (read the file when its work is yours)";
+const COMMANDS: &str = "Commands of the repository (read the file when somebody names one)";
 
 /// Why a command was killed that filled the disk, and what helps; without a full stop. Sizes in bytes.
 pub(crate) fn over_quota(held: u64, quota: u64) -> String {
@@ -49,11 +70,17 @@ pub(crate) fn over_quota(held: u64, quota: u64) -> String {
 
 /// The message that opens a turn. With no conversation before it, it starts with the whole brief.
 pub(crate) fn opening(turn: &TurnRequest, fresh: bool) -> String {
+    opening_with(turn, fresh, "")
+}
+
+/// The same, with more to know between the sandbox and what is to be done now.
+pub(crate) fn opening_with(turn: &TurnRequest, fresh: bool, more: &str) -> String {
     let mut text = String::new();
     if fresh {
         brief(&mut text, turn);
     }
     list(&mut text, "The sandbox", &turn.surroundings);
+    text.push_str(more);
     match &turn.prompt {
         Prompt::Start { plan: Some(plan), .. } => {
             section(&mut text, "The approved plan", plan);
@@ -71,9 +98,16 @@ pub(crate) fn opening(turn: &TurnRequest, fresh: bool) -> String {
                 );
             }
         }
+        Prompt::Comments { .. } if turn.mode == Mode::Plan => text.push_str(
+            "A person read your plan. Comments may quote the step they are about. Answer with the whole plan anew, mended.\n",
+        ),
         Prompt::Comments { .. } => text.push_str("A person looked at your work. Do what the comments below ask.\n"),
         Prompt::Answer { question, answer, .. } => {
             let _ = writeln!(text, "You asked: {}\n\nA person answers: {}", question.trim(), answer.trim());
+        }
+        Prompt::Continue { why, .. } if fresh => {
+            let why = why.trim().trim_end_matches('.');
+            let _ = writeln!(text, "You take this work over in the middle: {why}. Look at the state of the files first.");
         }
         Prompt::Continue { why, .. } => {
             let _ = writeln!(
@@ -102,11 +136,12 @@ fn mode(text: &mut String, mode: Mode) {
     match mode {
         Mode::Work => {}
         Mode::Plan => text.push_str(
-            "\nThis turn is for planning: you can only read and search. Call finish with a plan that a person can approve: what you will change \
-             and where, how it will be verified, risks and open questions.\n",
+            "\nThis turn is for planning: you can only read and search. End with a plan that a person can approve or comment on step by \
+             step: steps as `1. …`, `2. …`, each saying what you will change, where, and how it will be verified; below them risks and open \
+             questions.\n",
         ),
         Mode::Report => text.push_str(
-            "\nThis task delivers a report, and no change: files that you write are thrown away. Call finish with the whole report as summary.\n",
+            "\nThis task delivers a report, and no change: files that you write are thrown away. End with the whole report.\n",
         ),
     }
 }
@@ -133,13 +168,27 @@ fn brief(text: &mut String, turn: &TurnRequest) {
     }
 }
 
-fn section(text: &mut String, title: &str, body: &str) {
+/// What the repository offers beyond its instructions, for whoever begins a conversation.
+pub(crate) fn offered(turn: &TurnRequest) -> String {
+    let (skills, commands): (Vec<_>, Vec<_>) =
+        offers(&turn.guidance).into_iter().partition(|offer| offer.kind == OfferKind::Skill);
+    let line = |offer: Offer| match offer.description.as_str() {
+        "" => format!("{} ({})", offer.name, offer.path),
+        description => format!("{} ({}): {description}", offer.name, offer.path),
+    };
+    let mut text = String::new();
+    list(&mut text, SKILLS, &skills.into_iter().map(line).collect::<Vec<_>>());
+    list(&mut text, COMMANDS, &commands.into_iter().map(line).collect::<Vec<_>>());
+    clip::head(&text, MAX_OFFERS)
+}
+
+pub(crate) fn section(text: &mut String, title: &str, body: &str) {
     if !body.trim().is_empty() {
         let _ = writeln!(text, "# {title}\n{}\n", body.trim());
     }
 }
 
-fn list(text: &mut String, title: &str, items: &[String]) {
+pub(crate) fn list(text: &mut String, title: &str, items: &[String]) {
     let lines: Vec<_> = items.iter().map(|item| format!("- {}", item.trim())).collect();
     section(text, title, &lines.join("\n"));
 }
@@ -186,6 +235,32 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_adds_its_prompt_to_the_system_prompt() {
+        assert_eq!(system(None), SYSTEM);
+        assert_eq!(system(Some(&Profile::default())), SYSTEM);
+        let profile =
+            Profile { name: "reviewer".to_owned(), prompt: "Find faults.\n".to_owned(), ..Profile::default() };
+        assert_eq!(system(Some(&profile)).strip_prefix(SYSTEM), Some("\n\n# Your role: reviewer\nFind faults."));
+    }
+
+    #[test]
+    fn what_the_repository_offers_is_listed_with_its_files() {
+        let mut turn = turn(Mode::Work, start(None));
+        assert_eq!(offered(&turn), "");
+        let file = |path: &str, text: &'static str| (path.to_owned(), text.into());
+        turn.guidance = Arc::new(vec![
+            file(".claude/skills/pdf/SKILL.md", "---\nname: pdf\ndescription: Reads PDF.\n---\n"),
+            file(".cursor/commands/review.md", ""),
+        ]);
+        assert_eq!(
+            offered(&turn),
+            format!(
+                "# {SKILLS}\n- pdf (.claude/skills/pdf/SKILL.md): Reads PDF.\n\n# {COMMANDS}\n- review (.cursor/commands/review.md)\n\n"
+            )
+        );
+    }
+
+    #[test]
     fn a_first_turn_tells_the_brief_and_nothing_that_is_not_there() {
         let surroundings = vec!["There is no network.".to_owned()];
         assert_eq!(
@@ -216,7 +291,11 @@ mod tests {
         assert!(approved.starts_with("# The approved plan\n1. do it\n"), "{approved}");
         let answer = Prompt::Answer { question: "Which?".to_owned(), answer: "B".to_owned(), comments: Vec::new() };
         assert_eq!(opening(&turn(Mode::Work, answer), false), "You asked: Which?\n\nA person answers: B");
-        assert!(opening(&turn(Mode::Plan, start(None)), true).contains("only read and search"));
+        let plan = opening(&turn(Mode::Plan, start(None)), true);
+        assert!(plan.contains("only read and search") && plan.contains("`1. …`"), "{plan}");
+        let refine = Prompt::Comments { comments: vec![(CommentId(1), "> 2. mend\n\nno".to_owned())] };
+        let refined = opening(&turn(Mode::Plan, refine), false);
+        assert!(refined.starts_with("A person read your plan.") && refined.ends_with("> 2. mend\n\nno"), "{refined}");
         assert!(opening(&turn(Mode::Report, start(None)), true).contains("delivers a report"));
     }
 }

@@ -1,10 +1,14 @@
 //! The tools on files: read, edit, write. All of them go through the sandbox's host-side file access, without a process.
 
-use domain::{Fault, ports::sandbox::Files};
+use domain::{
+    Fault, FaultClass,
+    ports::sandbox::{EntryKind, Files},
+};
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use super::{
     conversation::Done,
+    images,
     output::MAX_TEXT,
     tools::{Edit, Read, Write},
 };
@@ -22,8 +26,36 @@ pub(super) fn read(files: &dyn Files, call: &Read) -> Done {
     let limit = call.limit.unwrap_or(DEFAULT_LINES).max(1);
     match page(files, &call.path, from, limit) {
         Ok(done) => done,
+        // Perhaps a directory, which is no file.
+        Err(fault) if fault.class == FaultClass::Input => listing(files, &call.path).unwrap_or_else(|| failed(&fault)),
         Err(fault) => failed(&fault),
     }
+}
+
+/// The entries of a directory, a line each; `None` where there is none, or nothing in it.
+fn listing(files: &dyn Files, path: &str) -> Option<Done> {
+    let mut entries = files.list(path).ok()?;
+    if entries.is_empty() {
+        return None;
+    }
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
+    let (mut text, mut shown) = (String::new(), 0);
+    for entry in &entries {
+        let line = match entry.kind {
+            EntryKind::Directory => format!("{}/\n", entry.name),
+            EntryKind::File => format!("{} ({} bytes)\n", entry.name, entry.bytes),
+            EntryKind::Other => format!("{} (no file)\n", entry.name),
+        };
+        if text.len() + line.len() > MAX_TEXT {
+            break;
+        }
+        text.push_str(&line);
+        shown += 1;
+    }
+    if shown < entries.len() {
+        text.push_str(&format!("[and {} more]", entries.len() - shown));
+    }
+    Some(Done::ok(text.trim_end()))
 }
 
 /// Lines `from` to `from + limit`, as far as they fit into [`MAX_TEXT`].
@@ -35,6 +67,9 @@ fn page(files: &dyn Files, path: &str, from: u64, limit: u64) -> Result<Done, Fa
             0 => Done::ok(format!("[{path} is empty]")),
             _ => Done::error(format!("{path} has only {skipped} lines.")),
         });
+    }
+    if let Some(media) = images::media(&bytes).filter(|_| start == 0) {
+        return picture(files, path, media, total);
     }
     if memchr(0, &bytes).is_some() {
         return Ok(Done::error(format!("{path} is a binary file of {total} bytes; look at it with a command.")));
@@ -57,6 +92,15 @@ fn page(files: &dyn Files, path: &str, from: u64, limit: u64) -> Result<Done, Fa
         text.push_str(&format!("[the file goes on at offset {next}; {left} of {total} bytes left]"));
     }
     Ok(Done::ok(text))
+}
+
+fn picture(files: &dyn Files, path: &str, media: &str, total: u64) -> Result<Done, Fault> {
+    if total > images::MAX_BYTES as u64 {
+        let most = images::MAX_BYTES >> 20;
+        return Ok(Done::error(format!("{path} is an image of {total} bytes, and at most {most} MiB can be shown.")));
+    }
+    let (bytes, _) = files.read(path, 0, images::MAX_BYTES)?;
+    Ok(Done { images: vec![images::image(media, &bytes)], ..Done::ok(images::FOLLOWS) })
 }
 
 /// The byte after the first `skip` lines, or the end; and how many lines were skipped.

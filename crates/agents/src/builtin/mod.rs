@@ -1,12 +1,17 @@
-//! The built-in agent: a loop over one model and nine tools.
+//! The built-in agent: a loop over one model and ten tools, and those of the repository's servers.
 //!
 //! A turn is: say what is wanted; then, until something ends it, ask the model for a reply, carry out its tool calls, tell
 //! it the results. Everything is written to the transcript before the next step depends on it, and a turn that was cut off
 //! goes on from there: `Conversation::rebuild` brings the loop to where it was.
 
+mod answer;
 mod conversation;
+mod eyes;
 mod files;
+mod images;
 mod output;
+mod servers;
+mod summary;
 mod tools;
 mod workbench;
 
@@ -18,13 +23,14 @@ use domain::{
     ports::{
         BoxFuture,
         agent::{Agent, EntryBody, Hands, ModelNeed, Needs, TurnConclusion, TurnEnd, TurnRequest},
-        model::{Message, Model, ModelFault, ModelRequest, Part, Role, Stop},
+        model::{Message, Model, ModelFault, ModelRequest, Part, Role},
     },
 };
 
 use self::{
-    conversation::{Conversation, Done, Mark},
-    tools::Call,
+    conversation::{Conversation, Mark},
+    summary::Wish,
+    tools::Lending,
     workbench::Workbench,
 };
 use crate::{
@@ -35,8 +41,6 @@ use crate::{
 
 /// Answers in a row with nothing usable in them that end a turn.
 const MAX_STRIKES: u32 = 3;
-/// With so many rounds left the agent is told to come to an end.
-const LAST_ROUNDS: u32 = 3;
 
 /// The agent `builtin`.
 #[derive(Debug)]
@@ -51,7 +55,9 @@ impl Builtin {
 
     async fn run(&self, request: &TurnRequest, hands: &Hands) -> Result<TurnEnd, Fault> {
         let entries = hands.transcript.load().await?;
-        let mut talk = Conversation::rebuild(entries, request.turn);
+        // Only who begins a conversation in the middle of an attempt needs it.
+        let account = prompts::account(&entries, request);
+        let mut talk = Conversation::rebuild(entries, request);
         // Told again, in case the word was lost with the process that wrote them. (Those of the prompt need no word: whoever
         // made the prompt knows.)
         for (round, ids) in &talk.heard {
@@ -67,7 +73,14 @@ impl Builtin {
             return journal.end(TurnConclusion::DeadEnd { why }, "", 0).await;
         };
         let bench = Workbench::new(hands, request, self.options.command_timeout);
-        Turn { options: &self.options, request, hands, model, talk, journal, bench }.run().await
+        let system = prompts::system(request.profile.as_deref());
+        let options = &*self.options;
+        let can_sum_up = true;
+        let mut turn = Turn { options, request, hands, model, system: &system, talk, journal, bench, can_sum_up };
+        if !turn.talk.opened {
+            turn.open(&account).await;
+        }
+        turn.run().await
     }
 }
 
@@ -87,9 +100,12 @@ struct Turn<'a> {
     request: &'a TurnRequest,
     hands: &'a Hands,
     model: &'a dyn Model,
+    system: &'a str,
     talk: Conversation,
     journal: Journal<'a>,
     bench: Workbench<'a>,
+    /// Until it once did not work.
+    can_sum_up: bool,
 }
 
 /// The turn's end as it came about: how, and the agent's words on it.
@@ -97,9 +113,6 @@ type Ending = (TurnConclusion, String);
 
 impl Turn<'_> {
     async fn run(mut self) -> Result<TurnEnd, Fault> {
-        if !self.talk.opened {
-            self.open();
-        }
         let (conclusion, words) = loop {
             let ending = if self.talk.awaits_results() { self.answer().await? } else { self.hear().await? };
             if let Some(ending) = ending {
@@ -111,10 +124,27 @@ impl Turn<'_> {
         self.journal.end(conclusion, &words, self.talk.rounds).await
     }
 
-    fn open(&mut self) {
-        let message = user(prompts::opening(self.request, self.talk.messages.is_empty()));
+    /// Writes what opens the turn. `account`: what was done before it, for a conversation that begins.
+    async fn open(&mut self, account: &str) {
+        let begins = self.talk.messages.is_empty();
+        let mut more = String::new();
+        if begins {
+            let (lending, servers) = self.bench.servers.introduce(self.request.profile.as_deref()).await;
+            self.journal.write(0, Mark::Begins.note());
+            if lending != Lending::default() {
+                let lent = Mark::Lent(lending);
+                self.journal.write(0, lent.note());
+                if let Mark::Lent(lending) = lent {
+                    self.talk.tools.lend(lending);
+                }
+            }
+            more = format!("{}{servers}{account}", prompts::offered(self.request));
+        } else {
+            self.journal.write(0, Mark::GoesOn.note());
+        }
+        let message = user(prompts::opening_with(self.request, begins, &more));
         self.journal.write(0, EntryBody::Prompt { message: message.clone() });
-        self.talk.push(message);
+        self.talk.tell(message);
     }
 
     /// One model call: from the safe point before it until its reply is durable.
@@ -130,14 +160,14 @@ impl Turn<'_> {
             return Ok(ended(TurnConclusion::OutOfRounds));
         }
         let round = self.talk.rounds + 1;
-        self.take_comments(round).await?;
+        self.listen(round).await?;
         if self.talk.bytes > self.options.max_conversation {
-            self.shorten(round, self.options.max_conversation / 2);
+            self.make_room(round, self.options.max_conversation / 2).await?;
         }
 
         let request = ModelRequest {
-            system: prompts::SYSTEM,
-            tools: &tools::SPECS,
+            system: self.system,
+            tools: &self.talk.tools.specs,
             messages: &self.talk.messages,
             max_output: self.options.max_output,
         };
@@ -153,19 +183,25 @@ impl Turn<'_> {
         match reply {
             Ok(((), reply)) => {
                 if let Some(mark) = Mark::of(reply.stop) {
-                    self.journal.write(round, mark.note(""));
+                    self.journal.write(round, mark.note());
                 }
                 self.journal.write(round, EntryBody::Reply { message: reply.message.clone(), usage: reply.usage });
                 self.talk.reply(round, reply.message, reply.stop);
                 self.journal.settled().await?;
                 Ok(None)
             }
-            Err(fault) => self.meet(fault, round),
+            Err(fault) => self.meet(fault, round).await,
         }
     }
 
-    /// Comments that came meanwhile go into the conversation. One that the transcript holds already is not said twice.
-    async fn take_comments(&mut self, round: u32) -> Result<(), Fault> {
+    /// What came meanwhile goes into the conversation. A comment that the transcript holds already is not said twice.
+    async fn listen(&mut self, round: u32) -> Result<(), Fault> {
+        let notices = self.hands.line.take_notices();
+        if !notices.is_empty() {
+            let message = user(notices.join("\n\n"));
+            self.journal.write(round, EntryBody::Comments { ids: Vec::new(), message: message.clone() });
+            self.talk.tell(message);
+        }
         let mut comments = self.hands.line.take_comments();
         let known = |id| {
             self.request.prompt.comments().iter().any(|(known, _)| *known == id)
@@ -178,31 +214,70 @@ impl Turn<'_> {
         let ids: Vec<CommentId> = comments.iter().map(|(id, _)| *id).collect();
         let message = user(prompts::comments(&comments));
         self.journal.write(round, EntryBody::Comments { ids: ids.clone(), message: message.clone() });
-        self.talk.push(message);
+        self.talk.tell(message);
         self.talk.heard.push((round, ids.clone()));
         self.journal.settled().await?;
         self.hands.line.delivered(ids, round);
         Ok(())
     }
 
-    /// Makes the conversation shorter, if it can be; says whether it could.
-    fn shorten(&mut self, round: u32, bytes: usize) -> bool {
+    /// Makes the conversation shorter, if it can be; says whether it could. What the older part came to is kept in a summary; where
+    /// there is none to be had, the oldest tool results are left out until `bytes` remain.
+    async fn make_room(&mut self, round: u32, bytes: usize) -> Result<bool, Fault> {
         let before = self.talk.bytes;
+        if self.can_sum_up
+            && let Some(kept) = self.talk.foldable()
+        {
+            if let Some(summary) = self.summary(kept).await? {
+                let mark = Mark::SummedUp { kept, summary };
+                self.journal.write(round, mark.note());
+                // Paid for: it must not be lost.
+                self.journal.settled().await?;
+                if let Mark::SummedUp { kept, summary } = mark {
+                    self.talk.sum_up(kept, &summary);
+                }
+                return Ok(self.talk.bytes < before);
+            }
+            self.can_sum_up = false;
+        }
         self.talk.shorten(bytes);
         let shorter = self.talk.bytes < before;
         if shorter {
-            self.journal.write(round, Mark::Shortened(bytes).note(""));
+            self.journal.write(round, Mark::Shortened(bytes).note());
         }
-        shorter
+        Ok(shorter)
+    }
+
+    /// What all but the last `kept` messages come to, by the model for side work. `None`: it could not be had.
+    async fn summary(&mut self, kept: usize) -> Result<Option<String>, Fault> {
+        let model = self.hands.side_model.as_deref().unwrap_or(self.model);
+        let wish = Wish::of(&self.talk, kept);
+        self.journal.settled().await?;
+        let reply = tokio::select! {
+            biased;
+            () = self.hands.line.interrupted() => return Ok(None),
+            reply = model.reply(wish.request()) => reply,
+        };
+        match reply {
+            Ok(reply) => Ok(summary::of_reply(&reply.message)),
+            Err(ModelFault::Port(fault)) if fault.class == FaultClass::Fenced => Err(fault),
+            // Whatever it is, the next call of the model itself meets it too, and is answered for it.
+            Err(_) => Ok(None),
+        }
     }
 
     /// What a model call without a reply means.
-    fn meet(&mut self, fault: ModelFault, round: u32) -> Result<Option<Ending>, Fault> {
+    async fn meet(&mut self, fault: ModelFault, round: u32) -> Result<Option<Ending>, Fault> {
         let conclusion = match fault {
             ModelFault::OverBudget(why) => TurnConclusion::OutOfBudget { why },
             ModelFault::DeadKey(why) => TurnConclusion::DeadEnd { why },
             ModelFault::Rejected(why) => {
-                if is_too_long(&why) && self.shorten(round, self.talk.bytes / 2) {
+                if is_too_long(&why) && self.make_room(round, self.talk.bytes / 2).await? {
+                    return Ok(None);
+                }
+                if is_about_images(&why) && self.talk.images() > 0 {
+                    self.journal.write(round, Mark::Blind.note());
+                    self.talk.blind();
                     return Ok(None);
                 }
                 TurnConclusion::DeadEnd { why }
@@ -210,107 +285,14 @@ impl Turn<'_> {
             ModelFault::Held { why, until } => TurnConclusion::Held { why, until },
             ModelFault::Unavailable(why) => TurnConclusion::Failed { why },
             ModelFault::Garbage(why) => {
-                self.journal.write(round, Mark::Garbage.note(&why));
                 self.talk.garbage(round, &why);
+                self.journal.write(round, Mark::Garbage(why).note());
                 return Ok(None);
             }
             ModelFault::Port(fault) if fault.class == FaultClass::Fenced => return Err(fault),
             ModelFault::Port(fault) => TurnConclusion::Failed { why: fault.to_string() },
         };
         Ok(ended(conclusion))
-    }
-
-    /// Answers the last reply: its tool calls are carried out in order, each one's result is durable before the next.
-    async fn answer(&mut self) -> Result<Option<Ending>, Fault> {
-        let round = self.talk.rounds;
-        let calls: Vec<(String, Result<Call, String>)> = self
-            .talk
-            .calls()
-            .into_iter()
-            .map(|(id, name, arguments)| (id.to_owned(), tools::parse(name, arguments)))
-            .collect();
-        if calls.is_empty() {
-            return Ok(self.answer_text(round));
-        }
-
-        let resumed = self.talk.recorded.is_some();
-        let recorded = self.talk.recorded.take().unwrap_or_default();
-        let (mut parts, mut ending, mut failed) = (Vec::with_capacity(calls.len()), None, false);
-        for (at, (id, call)) in calls.into_iter().enumerate() {
-            let done = match call {
-                _ if ending.is_some() => Done::error("Not run: the turn ended before it."),
-                Ok(Call::Finish(_)) if failed => {
-                    Done::error("Not finished: an earlier call of this reply failed. Look at it first.")
-                }
-                // These two have no effect but the turn's end, which is the same however often a crash makes us come by.
-                Ok(Call::Finish(call)) => {
-                    ending = Some((TurnConclusion::Finished, call.summary));
-                    Done::ok("The turn ends.")
-                }
-                Ok(Call::Ask(call)) => {
-                    let tools::Ask { question, choices, default } = call;
-                    ending = Some((TurnConclusion::Asked { question, choices, default }, String::new()));
-                    Done::ok("The person is asked; the turn ends.")
-                }
-                _ if at < recorded.len() => recorded[at].clone(),
-                Err(why) => Done::error(why),
-                Ok(_) if resumed => Done::lost(at - recorded.len()),
-                Ok(_) if self.hands.line.is_interrupted() => Done::error("Not run: the turn was interrupted."),
-                Ok(call) => {
-                    self.journal.settled().await?;
-                    self.bench.carry_out(call, &format!("{}.{round}.{at}", self.request.turn)).await
-                }
-            };
-            failed |= done.is_error;
-            if at >= recorded.len() {
-                let Done { text, is_error } = done.clone();
-                self.journal.write(round, EntryBody::Result { id: id.clone(), text, is_error });
-            }
-            parts.push(done.part(id));
-        }
-        if ending.is_none() {
-            parts.extend(self.hurry().map(|text| Part::Text { text }));
-            self.tell(round, Message { role: Role::User, parts });
-        }
-        // At the end the results stay as they were written one by one: were they folded and the end lost in a crash, the model
-        // would be asked on. The next turn folds them.
-        Ok(ending)
-    }
-
-    /// Answers a reply without tool calls: it is the turn's end, if it says anything.
-    fn answer_text(&mut self, round: u32) -> Option<Ending> {
-        self.talk.recorded = None;
-        let words = self.talk.last_words();
-        let told = match self.talk.stop {
-            Stop::Refused => {
-                return Some((TurnConclusion::DeadEnd { why: format!("the model refused to go on: {words}") }, words));
-            }
-            Stop::Length => format!(
-                "Your reply was cut at {} tokens before any tool call. Take smaller steps.",
-                self.options.max_output
-            ),
-            Stop::EndTurn | Stop::ToolCalls if self.talk.strikes == 0 => {
-                return Some((TurnConclusion::Finished, words));
-            }
-            Stop::EndTurn | Stop::ToolCalls => {
-                "Your reply was empty. Call a tool; call finish when you are done.".to_owned()
-            }
-        };
-        self.tell(round, user(told));
-        None
-    }
-
-    fn tell(&mut self, round: u32, message: Message) {
-        self.journal.write(round, EntryBody::Results { message: message.clone() });
-        self.talk.push(message);
-    }
-
-    /// Said once, when the last rounds begin.
-    fn hurry(&self) -> Option<String> {
-        let left = self.request.max_rounds.saturating_sub(self.talk.rounds);
-        let begins = left == LAST_ROUNDS || (left < LAST_ROUNDS && self.talk.rounds == 1);
-        (begins && left > 0)
-            .then(|| format!("Only {left} more replies fit into this turn: bring the work to a good state and finish."))
     }
 }
 
@@ -336,4 +318,10 @@ fn is_too_long(why: &str) -> bool {
     ]
     .iter()
     .any(|words| why.contains(words))
+}
+
+/// Whether a provider's refusal says that the model takes no images.
+fn is_about_images(why: &str) -> bool {
+    let why = why.to_lowercase();
+    ["image", "multimodal", "vision"].iter().any(|word| why.contains(word))
 }

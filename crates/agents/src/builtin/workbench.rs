@@ -2,20 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use domain::{
-    Fault,
-    ports::{
-        agent::{Hands, Line, Mode, TurnRequest},
-        sandbox::{Exec, Exit, Files, Output, Process, Sandbox, WORKSPACE_DIR},
-    },
+use domain::ports::{
+    agent::{Hands, Line, Mode, StepState, TurnRequest},
+    sandbox::{Exit, Process, Sandbox},
 };
 
 use super::{
     conversation::Done,
-    files,
-    output::{self, MAX_TEXT},
-    tools::{Call, Poll, Progress, Search, Shell},
+    eyes::{self, Eyes},
+    files, output,
+    servers::Servers,
+    tools::{Call, Plan, Poll, Progress, Shell},
 };
 use crate::prompts;
 
@@ -23,10 +20,6 @@ use crate::prompts;
 const MAX_RUNNING: usize = 8;
 const DEFAULT_WAIT_S: f64 = 60.0;
 const MAX_WAIT_S: f64 = 600.0;
-/// A search that takes longer is given up.
-const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
-/// Bytes shown of a line that was found.
-const MAX_FOUND_LINE: usize = 300;
 
 /// One turn's tools. What is still running when it is dropped is killed.
 pub(super) struct Workbench<'a> {
@@ -37,6 +30,8 @@ pub(super) struct Workbench<'a> {
     /// `sh` once `bash` was not to be found.
     shell: &'static str,
     running: BTreeMap<String, Running>,
+    pub servers: Servers<'a>,
+    pub eyes: Eyes<'a>,
 }
 
 /// A command that goes on after its call.
@@ -63,6 +58,8 @@ impl<'a> Workbench<'a> {
             command_timeout,
             shell: "bash",
             running: BTreeMap::new(),
+            servers: Servers::new(&hands.sandbox, &*hands.line, &request.guidance),
+            eyes: Eyes { sandbox: &hands.sandbox, line: &*hands.line },
         }
     }
 
@@ -77,15 +74,22 @@ impl<'a> Workbench<'a> {
         match call {
             Call::Shell(call) => self.shell(call, id).await,
             Call::Poll(call) => self.poll(call).await,
-            Call::Search(call) => self.search(call).await,
-            Call::Read(call) => on_files(self.sandbox, move |files| files::read(files, &call)).await,
-            Call::Edit(call) => on_files(self.sandbox, move |files| files::edit(files, &call)).await,
-            Call::Write(call) => on_files(self.sandbox, move |files| files::write(files, &call)).await,
+            Call::Read(_) | Call::Search(_) => self.eyes.look(call).await,
+            Call::Edit(call) => eyes::on_files(self.sandbox, move |files| files::edit(files, &call)).await,
+            Call::Write(call) => eyes::on_files(self.sandbox, move |files| files::write(files, &call)).await,
             Call::Progress(Progress { text, percent }) => {
                 let percent = percent.and_then(|percent| u8::try_from(percent.clamp(0, 100)).ok());
                 self.line.progress(percent, text);
                 Done::ok("Told.")
             }
+            Call::Plan(Plan { steps }) => {
+                let done = steps.iter().filter(|step| step.state == StepState::Done).count();
+                let now = steps.iter().find(|step| step.state == StepState::Doing);
+                let percent = (done * 100).checked_div(steps.len()).and_then(|percent| u8::try_from(percent).ok());
+                self.line.progress(percent, now.map_or_else(|| "planned".to_owned(), |step| step.text.clone()));
+                Done::ok("Kept.")
+            }
+            Call::Server(call) => self.servers.call(call, id).await,
             Call::Ask(_) | Call::Finish(_) => Done::error("This ends the turn and is nothing to carry out."),
         }
     }
@@ -95,6 +99,7 @@ impl<'a> Workbench<'a> {
         for (_, mut running) in std::mem::take(&mut self.running) {
             running.process.kill().await;
         }
+        self.servers.clear().await;
     }
 
     async fn shell(&mut self, call: Shell, id: &str) -> Done {
@@ -106,7 +111,7 @@ impl<'a> Workbench<'a> {
         }
         loop {
             let argv = [self.shell, "-c", &call.command].map(str::to_owned).to_vec();
-            let process = match self.spawn(argv, self.command_timeout).await {
+            let process = match eyes::spawn(self.sandbox, argv, self.command_timeout).await {
                 Ok(process) => process,
                 Err(fault) => return files::failed(&fault),
             };
@@ -129,13 +134,6 @@ impl<'a> Workbench<'a> {
         }
         let waited = self.wait(&mut running, call.wait_s).await;
         self.report(running, waited, &call.id).await
-    }
-
-    async fn spawn(&mut self, argv: Vec<String>, timeout: Duration) -> Result<Box<dyn Process>, Fault> {
-        // No pager, no prompt, no colours: nobody is at a terminal.
-        let env = [("PAGER", "cat"), ("GIT_PAGER", "cat"), ("GIT_TERMINAL_PROMPT", "0"), ("NO_COLOR", "1")];
-        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        self.sandbox.spawn(Exec { argv, cwd: None, env, stdin: Bytes::new(), timeout }).await
     }
 
     /// Waits for the end for so long, but not past an interrupt; that kills the command.
@@ -187,7 +185,7 @@ impl<'a> Workbench<'a> {
         };
         text.push_str(&end);
         text.truncate(text.trim_end().len());
-        Done { text, is_error }
+        Done { text, is_error, images: Vec::new() }
     }
 
     fn list(&self) -> String {
@@ -198,85 +196,5 @@ impl<'a> Workbench<'a> {
             format!("{id}: {}", crate::clip::head(running.command.lines().next().unwrap_or_default(), 100))
         });
         format!("Running:\n{}", lines.collect::<Vec<_>>().join("\n"))
-    }
-
-    async fn search(&mut self, call: Search) -> Done {
-        let path = call.path.as_deref().map_or(".", relative);
-        let git = ["git", "grep", "-nI", "--untracked", "-E", "-e", &call.pattern, "--", path];
-        match self.find(&git).await {
-            // No git, no repository, or one that git will not read. (A wrong pattern comes here too; grep says the same of it.)
-            Ok((Exit::NotStarted | Exit::Code(128), _)) => {}
-            found => return told(&call.pattern, found),
-        }
-        let plain = ["grep", "-rnIE", "--exclude-dir=.git", "-e", &call.pattern, "--", path];
-        told(&call.pattern, self.find(&plain).await)
-    }
-
-    async fn find(&mut self, argv: &[&str]) -> Result<(Exit, Output), Done> {
-        let argv = argv.iter().map(|&word| word.to_owned()).collect();
-        let mut process = self.spawn(argv, SEARCH_TIMEOUT).await.map_err(|fault| files::failed(&fault))?;
-        tokio::select! {
-            biased;
-            exit = process.wait(SEARCH_TIMEOUT) => Ok((exit.unwrap_or(Exit::TimedOut), process.output())),
-            () = self.line.interrupted() => {
-                process.kill().await;
-                Err(Done::error("[stopped: the turn was interrupted]"))
-            }
-        }
-    }
-}
-
-/// A tool on files, with the sandbox's files as they are now; beside the runtime, as the disk and long files take their time.
-async fn on_files(sandbox: &Arc<dyn Sandbox>, tool: impl FnOnce(&dyn Files) -> Done + Send + 'static) -> Done {
-    let files = match sandbox.files().await {
-        Ok(files) => files,
-        Err(fault) => return files::failed(&fault),
-    };
-    let done = tokio::task::spawn_blocking(move || tool(&*files)).await;
-    done.unwrap_or_else(|error| files::failed(&Fault::bug(format!("the tool broke off: {error}"))))
-}
-
-/// What a search found, as lines of bounded length and number.
-fn told(pattern: &str, found: Result<(Exit, Output), Done>) -> Done {
-    let (exit, output) = match found {
-        Ok(found) => found,
-        Err(done) => return done,
-    };
-    match exit {
-        Exit::Code(0) => {}
-        Exit::Code(1) if output.total == 0 => return Done::ok(format!("Nothing matches {pattern}.")),
-        Exit::TimedOut => return Done::error("The search took too long: name a path, or make the pattern simpler."),
-        Exit::OverQuota { held, quota } => {
-            return Done::error(format!("The search was killed: {}.", prompts::over_quota(held, quota)));
-        }
-        Exit::Code(_) | Exit::Signal(_) | Exit::NotStarted => {
-            return Done::error(format!("The search failed: {}", String::from_utf8_lossy(&output.head).trim()));
-        }
-    }
-    let (mut text, mut shown) = (String::new(), 0);
-    for line in output.head.split_inclusive(|byte| *byte == b'\n') {
-        let cut = crate::clip::head(String::from_utf8_lossy(line).trim_end(), MAX_FOUND_LINE).replace('\n', " ");
-        if text.len() + cut.len() > MAX_TEXT {
-            break;
-        }
-        text.push_str(&cut);
-        text.push('\n');
-        shown += line.len() as u64;
-    }
-    let left = output.total.saturating_sub(shown);
-    if left > 0 {
-        text.push_str(&format!("[{left} more bytes of matches: narrow the pattern or the path]"));
-    }
-    text.truncate(text.trim_end().len());
-    Done::ok(text)
-}
-
-/// A path as it stands from the workspace's root, which is not at its constant place where nothing is confined.
-fn relative(path: &str) -> &str {
-    match path.strip_prefix(WORKSPACE_DIR) {
-        Some("" | "/") => ".",
-        Some(rest) => rest.strip_prefix('/').unwrap_or(path),
-        None if path.is_empty() => ".",
-        None => path,
     }
 }

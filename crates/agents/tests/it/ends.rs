@@ -8,7 +8,7 @@ use domain::ports::{
 };
 use serde_json::json;
 
-use crate::scene::{Scene, Step, calls, finish, raw_calls, shell, text};
+use crate::scene::{Scene, Script, Step, calls, finish, raw_calls, shell, text};
 
 fn failed(conclusion: &TurnConclusion) -> &str {
     match conclusion {
@@ -114,7 +114,9 @@ async fn whatever_the_model_says_an_end_is_small() {
 #[tokio::test]
 async fn a_conversation_that_is_too_long_for_the_model_is_shortened() {
     let too_long = || ModelFault::Rejected("prompt is too long: 210000 tokens > 200000 maximum".to_owned());
-    let scene = Scene::new(vec![shell("seq 2000"), shell("seq 2000"), finish("done")]);
+    let mut scene = Scene::new(vec![shell("seq 2000"), shell("seq 2000"), finish("done")]);
+    scene.side_model = Some(Script::new(Vec::new()));
+    scene.side_model.as_ref().unwrap().fault(0, [ModelFault::Unavailable("down".to_owned())]);
     scene.model.fault(2, [too_long()]);
     assert_eq!(scene.finished().await, "done");
     let asked = scene.model.asked.lock().unwrap().clone();

@@ -123,8 +123,8 @@ async fn a_call_that_was_under_way_is_told_apart_from_those_not_begun() {
         ]),
         finish("done"),
     ]);
-    // Prompt, reply, result of the first; the second's result is lost.
-    *scene.record.limit.lock().unwrap() = Some((3, Crash::Fenced));
+    // The mark, prompt, reply, result of the first; the second's result is lost.
+    *scene.record.limit.lock().unwrap() = Some((4, Crash::Fenced));
     scene.try_run().await.unwrap_err();
     scene.record = scene.record.survivor();
     scene.finished().await;
@@ -140,8 +140,8 @@ async fn strikes_survive_a_restart() {
     let empty = || Step::Reply(Vec::new(), Stop::EndTurn);
     let mut scene = Scene::new(vec![empty(), empty(), text("fine")]);
     scene.model.fault(1, [ModelFault::Garbage("?".to_owned())]);
-    // Prompt, reply 1, results 1, garbage.
-    *scene.record.limit.lock().unwrap() = Some((4, Crash::Fenced));
+    // The mark, prompt, reply 1, results 1, garbage.
+    *scene.record.limit.lock().unwrap() = Some((5, Crash::Fenced));
     scene.try_run().await.unwrap_err();
     scene.record = scene.record.survivor();
     let end = scene.run().await;
@@ -152,8 +152,8 @@ async fn strikes_survive_a_restart() {
 #[tokio::test]
 async fn a_turn_left_without_an_end_is_closed_by_the_next_one() {
     let mut scene = Scene::new(vec![calls(&[("shell", json!({"command": "echo a >>ran"}))]), finish("done")]);
-    // Prompt and reply: the call's result is lost, and the turn is never taken up again.
-    *scene.record.limit.lock().unwrap() = Some((2, Crash::Fenced));
+    // The mark, prompt and reply: the call's result is lost, and the turn is never taken up again.
+    *scene.record.limit.lock().unwrap() = Some((3, Crash::Fenced));
     scene.try_run().await.unwrap_err();
     scene.record = scene.record.survivor();
     scene.next(Prompt::Continue { why: "the machine was lost".to_owned(), comments: Vec::new() });
@@ -167,8 +167,8 @@ async fn a_turn_left_without_an_end_is_closed_by_the_next_one() {
 async fn a_cut_reply_is_not_taken_for_a_finished_one_after_a_restart() {
     let mut scene =
         Scene::new(vec![Step::Reply(vec![Part::Text { text: "First I".to_owned() }], Stop::Length), finish("done")]);
-    // Prompt, the mark, the reply.
-    *scene.record.limit.lock().unwrap() = Some((3, Crash::Fenced));
+    // Two marks around the prompt, and the reply.
+    *scene.record.limit.lock().unwrap() = Some((4, Crash::Fenced));
     scene.try_run().await.unwrap_err();
     scene.record = scene.record.survivor();
     assert_eq!(scene.finished().await, "done");
@@ -189,7 +189,7 @@ async fn a_transcript_that_cannot_be_written_fails_the_turn_but_is_no_error() {
     let scene = Scene::new(vec![shell("touch made")]);
     let mut hands = scene.hands();
     hands.transcript = Arc::new(Full(Arc::clone(&scene.record)));
-    let agent = domain::ports::agent::Agents::find(&*agents::Agents::new(scene.options), "builtin").unwrap();
+    let agent = domain::ports::agent::Agents::find(&*agents::Agents::new(scene.options.clone()), "builtin").unwrap();
     let end = agent.run_turn(scene.turn.clone(), hands).await.unwrap();
     assert_eq!(end.conclusion, TurnConclusion::Failed { why: "the disk is full (make room)".to_owned() });
     assert!(!scene.path("made").exists());
@@ -201,7 +201,7 @@ async fn reasoning_goes_back_unchanged() {
     let Step::Reply(mut parts, stop) = shell("true") else { unreachable!() };
     parts.insert(0, opaque.clone());
     let mut scene = Scene::new(vec![Step::Reply(parts, stop), finish("done")]);
-    *scene.record.limit.lock().unwrap() = Some((4, Crash::Fenced));
+    *scene.record.limit.lock().unwrap() = Some((5, Crash::Fenced));
     scene.try_run().await.unwrap_err();
     scene.record = scene.record.survivor();
     scene.finished().await;

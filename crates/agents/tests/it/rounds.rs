@@ -6,7 +6,7 @@ use domain::{
 };
 use serde_json::json;
 
-use crate::scene::{Scene, call, calls, finish, shell, text};
+use crate::scene::{Scene, Script, call, calls, finish, shell, text};
 
 #[tokio::test]
 async fn a_turn_reads_edits_runs_and_finishes() {
@@ -150,6 +150,8 @@ async fn a_long_conversation_loses_its_oldest_results_the_same_way_after_a_resta
     steps.push(finish("done"));
     let mut scene = Scene::new(steps);
     scene.options.max_conversation = 12_000;
+    let no_summary = || Script::new(vec![text("  ")]);
+    scene.side_model = Some(no_summary());
     scene.finished().await;
     let asked = scene.model.asked.lock().unwrap().clone();
     assert!(asked.iter().all(|(_, bytes)| bytes.len() < 16_000), "every request is bounded");
@@ -159,6 +161,7 @@ async fn a_long_conversation_loses_its_oldest_results_the_same_way_after_a_resta
     // From a transcript without its end and last reply the last request comes out in the same bytes.
     let last_reply = scene.record.bodies().iter().rposition(|body| matches!(body, EntryBody::Reply { .. })).unwrap();
     scene.record.entries.lock().unwrap().truncate(last_reply);
+    scene.side_model = Some(no_summary());
     scene.finished().await;
     assert_eq!(scene.model.asked.lock().unwrap().last(), asked.last());
 }
@@ -177,7 +180,7 @@ async fn requests_of_two_attempts_begin_alike() {
 #[tokio::test]
 async fn without_a_model_the_built_in_agent_says_so() {
     let scene = Scene::new(Vec::new());
-    let agent = domain::ports::agent::Agents::find(&*agents::Agents::new(scene.options), "builtin").unwrap();
+    let agent = domain::ports::agent::Agents::find(&*agents::Agents::new(scene.options.clone()), "builtin").unwrap();
     let mut hands = scene.hands();
     hands.model = None;
     let end = agent.run_turn(scene.turn.clone(), hands).await.unwrap();

@@ -16,7 +16,7 @@ use domain::{
     Fault,
     ports::{
         BoxFuture,
-        sandbox::{Conversation, Entry, Exec, Exit, Files, Output, Process, Sandbox, Terminal, WindowSize},
+        sandbox::{Conversation, Entry, EntryKind, Exec, Exit, Files, Output, Process, Sandbox, Terminal, WindowSize},
     },
 };
 use tokio::io::AsyncReadExt;
@@ -250,7 +250,17 @@ impl Files for YardFiles {
         std::fs::write(place, content).map_err(fault)
     }
 
-    fn list(&self, _: &str) -> Result<Vec<Entry>, Fault> {
-        Err(Fault::bug("agents list by commands"))
+    fn list(&self, path: &str) -> Result<Vec<Entry>, Fault> {
+        let Ok(entries) = std::fs::read_dir(self.place(path)?) else { return Ok(Vec::new()) };
+        let entry = |entry: std::fs::DirEntry| {
+            let metadata = entry.metadata().unwrap();
+            Entry {
+                name: entry.file_name().into_string().unwrap(),
+                kind: if metadata.is_dir() { EntryKind::Directory } else { EntryKind::File },
+                bytes: metadata.len(),
+                modified: metadata.modified().unwrap(),
+            }
+        };
+        Ok(entries.map(|found| entry(found.unwrap())).collect())
     }
 }
