@@ -37,6 +37,8 @@ const MAX_STEP: usize = 500;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Call {
     pub name: Option<String>,
+    /// What it is called for people: told where its input is not.
+    pub title: Option<String>,
     /// JSON text.
     pub arguments: Option<String>,
     pub output: Option<String>,
@@ -156,7 +158,7 @@ impl<'a> Updates<'a> {
             known.is_told = true;
             self.begin_round();
             let name = known.call.name.clone().unwrap_or_else(|| "tool".to_owned());
-            let arguments = clip::head(known.call.arguments.as_deref().unwrap_or("{}"), MAX_ARGUMENTS);
+            let arguments = clip::head(&known.call.arguments(), MAX_ARGUMENTS);
             let size = arguments.len();
             self.reply(Part::ToolCall { id: id.to_owned(), name, arguments }, size);
         }
@@ -182,7 +184,8 @@ impl<'a> Updates<'a> {
         let done = self.plan.iter().filter(|step| step.state == StepState::Done).count();
         let current = self.plan.iter().find(|step| step.state == StepState::Doing);
         let percent = (done * 100).checked_div(self.plan.len()).and_then(|percent| u8::try_from(percent).ok());
-        let text = current.map_or_else(|| format!("{done} of {} steps done", self.plan.len()), |step| step.text.clone());
+        let text =
+            current.map_or_else(|| format!("{done} of {} steps done", self.plan.len()), |step| step.text.clone());
         self.line.progress(percent, text);
         let size = self.plan.iter().map(|step| step.text.len()).sum();
         self.write(EntryBody::Plan { steps: self.plan.clone() }, size);
@@ -239,15 +242,25 @@ impl<'a> Updates<'a> {
         if self.written <= MAX_TURN {
             self.journal.write(self.rounds, body);
         } else if before <= MAX_TURN {
-            let text = format!("More than {} MiB came from the agent in this turn; the rest is not kept.", MAX_TURN >> 20);
+            let text =
+                format!("More than {} MiB came from the agent in this turn; the rest is not kept.", MAX_TURN >> 20);
             self.journal.write(self.rounds, EntryBody::Note { text });
         }
     }
 }
 
 impl Call {
+    fn arguments(&self) -> String {
+        match (&self.arguments, &self.title) {
+            (Some(arguments), _) => arguments.clone(),
+            (None, Some(title)) => serde_json::json!({ "title": title }).to_string(),
+            (None, None) => "{}".to_owned(),
+        }
+    }
+
     fn merge(&mut self, news: Self) {
         self.name = news.name.or(self.name.take());
+        self.title = news.title.or(self.title.take());
         self.arguments = news.arguments.or(self.arguments.take());
         self.output = news.output.map(|output| clipped(&output)).or(self.output.take());
         // Updates that come late do not take back what was begun.

@@ -52,16 +52,14 @@ pub(super) fn call(update: &Value) -> Call {
     };
     let input = &update["rawInput"];
     let is_telling = !input.is_null() && input.as_object().is_none_or(|fields| !fields.is_empty());
-    Call { name: name(update), arguments: is_telling.then(|| input.to_string()), output: output(update), state }
+    let title = update["title"].as_str().map(str::to_owned);
+    Call { name: name(update), title, arguments: is_telling.then(|| input.to_string()), output: output(update), state }
 }
 
-/// The tool's own name where it is told; else what it is called for people.
+/// The tool's own name where it is told; else what kind of tool it is.
 fn name(update: &Value) -> Option<String> {
-    let own = [&update["name"], &update["_meta"]["claudeCode"]["toolName"]];
-    let name = own.into_iter().chain([&update["title"], &update["kind"]]).find_map(Value::as_str)?;
-    // A title may be a whole command, which is in the input too.
-    let line = name.lines().next().unwrap_or_default();
-    Some(line.chars().take(80).collect())
+    let own = [&update["name"], &update["_meta"]["claudeCode"]["toolName"], &update["kind"]];
+    own.into_iter().find_map(Value::as_str).map(str::to_owned)
 }
 
 /// The first of the places in which agents put a tool's output that holds something.
@@ -148,8 +146,13 @@ mod tests {
     fn a_call_is_named_by_its_tool_and_empty_input_is_none_yet() {
         let update = json!({"title": "ls -la\nmore", "kind": "execute", "rawInput": {}, "status": "pending"});
         let read = call(&update);
-        assert_eq!((read.name.as_deref(), read.arguments, read.state), (Some("ls -la"), None, Some(CallState::Pending)));
-        let update = json!({"title": "`ls`", "_meta": {"claudeCode": {"toolName": "Bash"}}, "rawInput": {"command": "ls"}});
+        assert_eq!(
+            (read.name.as_deref(), read.arguments, read.state),
+            (Some("execute"), None, Some(CallState::Pending))
+        );
+        assert_eq!(read.title.as_deref(), Some("ls -la\nmore"));
+        let update =
+            json!({"title": "`ls`", "_meta": {"claudeCode": {"toolName": "Bash"}}, "rawInput": {"command": "ls"}});
         let read = call(&update);
         assert_eq!((read.name.as_deref(), read.arguments.as_deref()), (Some("Bash"), Some(r#"{"command":"ls"}"#)));
     }

@@ -200,9 +200,8 @@ impl Peer {
     pub async fn end(mut self) {
         // The writer ends with the last message, and closes the input.
         self.out = None;
-        let drained = async {
-            while let Ok(Some(_)) | Err(Fault { class: FaultClass::Input, .. }) = self.lines.next().await {}
-        };
+        let drained =
+            async { while let Ok(Some(_)) | Err(Fault { class: FaultClass::Input, .. }) = self.lines.next().await {} };
         let _ = tokio::time::timeout(GRACE, drained).await;
         self.process.kill().await;
     }

@@ -192,7 +192,11 @@ fn gemini() -> Spec {
             files: words([".gemini/oauth_creds.json", ".gemini/google_accounts.json", ".gemini/settings.json"]),
             hosts: words(["cloudcode-pa.googleapis.com", "oauth2.googleapis.com", "www.googleapis.com"]),
         }),
-        remarks: words(["Speaks Google's generateContent only.", "A cut stream ends its turn: it does not try again."]),
+        remarks: words([
+            "Speaks Google's generateContent only.",
+            "A cut stream ends its turn: it does not try again.",
+            "Its session ends with its process: later turns begin a new one, with the brief and what was done so far.",
+        ]),
         ..Spec::default()
     }
 }

@@ -76,12 +76,7 @@ struct Opening<'a> {
 
 impl Talk {
     /// Starts the agent and brings it to `session`, or to a new one where there is none or it cannot be found.
-    pub async fn open(
-        agent: &Acp,
-        request: &TurnRequest,
-        hands: &Hands,
-        session: Option<&str>,
-    ) -> Result<Self, Halt> {
+    pub async fn open(agent: &Acp, request: &TurnRequest, hands: &Hands, session: Option<&str>) -> Result<Self, Halt> {
         let peer = start(agent, request, hands).await?;
         let mut opening = Opening { name: &agent.spec.name, peer, line: &*hands.line };
         let (places, able) = opening.greet().await?;
@@ -143,9 +138,7 @@ async fn start(agent: &Acp, request: &TurnRequest, hands: &Hands) -> Result<Peer
 impl Opening<'_> {
     /// Where it runs, and what it can.
     async fn greet(&mut self) -> Result<(Places, Value), Halt> {
-        let places = async {
-            Ok(Places { workspace: self.peer.line().await?, home: self.peer.line().await? })
-        };
+        let places = async { Ok(Places { workspace: self.peer.line().await?, home: self.peer.line().await? }) };
         let places = places.await.map_err(|gone| self.given_up(gone))?;
         let hello = json!({
             "protocolVersion": VERSION,
@@ -216,13 +209,8 @@ impl Opening<'_> {
         let options = list(&offers["configOptions"]);
         let offered = options.iter().find(|offered| offered["id"] == **option);
         let (method, params) = match offered {
-            _ if option == "mode" && is_mode => {
-                ("session/set_mode", json!({"sessionId": session, "modeId": value}))
-            }
-            Some(_) => (
-                "session/set_config_option",
-                json!({"sessionId": session, "configId": option, "value": value}),
-            ),
+            _ if option == "mode" && is_mode => ("session/set_mode", json!({"sessionId": session, "modeId": value})),
+            Some(_) => ("session/set_config_option", json!({"sessionId": session, "configId": option, "value": value})),
             None => {
                 notes.push(format!("`{}` offers no {option} `{value}`: it works without.", self.name));
                 return Ok(());
@@ -247,12 +235,7 @@ impl Opening<'_> {
     }
 
     /// One exchange. What comes meanwhile is no part of the turn: an old session that is told again.
-    async fn call(
-        &mut self,
-        method: &str,
-        params: Value,
-        patience: Duration,
-    ) -> Result<Result<Value, Refusal>, Halt> {
+    async fn call(&mut self, method: &str, params: Value, patience: Duration) -> Result<Result<Value, Refusal>, Halt> {
         let until = Instant::now() + patience;
         let asked = self.peer.request(method, &params).map_err(|gone| self.given_up(gone))?;
         loop {
@@ -270,7 +253,9 @@ impl Opening<'_> {
             match incoming.map_err(|gone| self.given_up(gone))? {
                 Incoming::Response { id, outcome } if id == asked => return Ok(outcome),
                 Incoming::Request { id, method, .. } => {
-                    self.peer.refuse(&id, -32601, &format!("{method} is not offered here")).map_err(|gone| self.given_up(gone))?;
+                    self.peer
+                        .refuse(&id, -32601, &format!("{method} is not offered here"))
+                        .map_err(|gone| self.given_up(gone))?;
                 }
                 Incoming::Response { .. } | Incoming::Notification { .. } => {}
             }

@@ -140,8 +140,7 @@ impl Turn<'_> {
     fn first_prompt(&self, past: &Past, resumed: bool) -> String {
         let comments = Vec::new();
         let why = "Overnight was restarted, and the effects of your last tool call are unknown".to_owned();
-        let going_on =
-            || TurnRequest { prompt: Prompt::Continue { why, comments }, ..self.request.clone() };
+        let going_on = || TurnRequest { prompt: Prompt::Continue { why, comments }, ..self.request.clone() };
         if resumed {
             return if past.begun && past.answered {
                 prompts::opening(&going_on(), false)
@@ -171,7 +170,8 @@ impl Turn<'_> {
         };
         let resumed = self.open(session.as_deref()).await?;
         let notices = notices.join("\n\n");
-        let mut said = format!("{notices}\n\nYou were interrupted to be told this. Go on with the task where you were.");
+        let mut said =
+            format!("{notices}\n\nYou were interrupted to be told this. Go on with the task where you were.");
         if !resumed {
             let entries = self.hands.transcript.load().await?;
             let past = Past::read(entries, self.request, &self.agent.spec.name);
@@ -211,9 +211,7 @@ impl Turn<'_> {
                 }
                 asking::asked(&words).unwrap_or(TurnConclusion::Finished)
             }
-            "max_tokens" => {
-                TurnConclusion::Failed { why: "the model's reply was cut at its output limit".to_owned() }
-            }
+            "max_tokens" => TurnConclusion::Failed { why: "the model's reply was cut at its output limit".to_owned() },
             "max_turn_requests" => TurnConclusion::OutOfRounds,
             "refusal" => TurnConclusion::DeadEnd { why: format!("the model refused to go on: {words}") },
             "cancelled" => TurnConclusion::Failed { why: "the agent canceled its own turn".to_owned() },

@@ -81,9 +81,9 @@ async fn what_an_agent_tells_is_written_in_one_form() {
     assert!(scene.path("made").exists());
     let expected = [
         "say Looking around.",
-        r#"call Terminal {"command":"touch made"}"#,
+        r#"call execute {"command":"touch made"}"#,
         "= made it",
-        "call cat no {}",
+        r#"call tool {"title":"cat no"}"#,
         "! no such file",
         "say All done.",
     ];
