@@ -186,7 +186,7 @@ fn begun(id: &Value, name: &Value, input: &Value, updates: &mut Updates<'_>) {
     let Some(id) = id.as_str() else { return };
     let arguments = (!input.is_null()).then(|| input.to_string());
     let name = name.as_str().map(str::to_owned);
-    updates.call(id, Call { name, arguments, output: None, state: Some(CallState::Running) });
+    updates.call(id, Call { name, arguments, state: Some(CallState::Running), ..Call::default() });
 }
 
 fn ended(id: &Value, output: String, is_error: bool, updates: &mut Updates<'_>) {
