@@ -3,14 +3,14 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use api::wire::{self, Agent, Agents, Doctor, Spoken, Submitted, Task, brief};
+use api::wire::{self, Agent, Agents, Doctor, Log, LogBody, Spoken, Submitted, Task, brief};
 use domain::{
     Fault,
     budget::{Budget, Usage},
     check::CheckSpec,
     ids::TaskId,
     ports::{
-        agent::ModelNeed,
+        agent::{EntryBody, ModelNeed},
         model::{Credentials, Protocol},
     },
 };
@@ -29,11 +29,12 @@ use crate::{
     terminal::{self, Form, Paint, Screen, clean},
 };
 
-/// First one thing with the agent's own shell tool, then, asked by a comment, another.
+/// A turn does one thing with the agent's own shell tool. The line does something else the second time, so that it makes no difference
+/// whether the second turn goes on in the first one's session or begins a new one.
 const SCRIPT: &str = r#"{"conversations": [{"replies": [
-    {"text": "I write it.", "shell": "printf 'two\\n' >file.txt"},
+    {"text": "I write.", "shell": "if grep -q two file.txt; then printf 'three\\n' >>file.txt; else printf 'two\\n' >file.txt; fi"},
     {"text": "Done."},
-    {"text": "I write the other line too.", "shell": "printf 'three\\n' >>file.txt"},
+    {"text": "I write.", "shell": "if grep -q two file.txt; then printf 'three\\n' >>file.txt; else printf 'two\\n' >file.txt; fi"},
     {"text": "Done."}
 ], "default": {"text": "Done."}}]}"#;
 const FILES: [(&str, &str); 1] = [("file.txt", "one\n")];
@@ -151,8 +152,14 @@ fn play(client: &Client, stage: &Stage, agent: &Agent) -> Result<Vec<Fact>, Faul
         heard.name = "hears a comment";
         facts.push(heard);
     }
-    let task: Task = client.get_json(&of_task(id, ""))?;
-    facts.extend(accounts(stage, &task)?);
+    let (task, requests) = (client.get_json(&of_task(id, ""))?, requests(stage)?);
+    if let Some(heard) = facts.get_mut(1).filter(|heard| heard.ok) {
+        heard.note.push_str(match sessions(client, id)? {
+            0 | 1 => ", in the same session",
+            _ => ", in a new session",
+        });
+    }
+    facts.extend(accounts(&requests, &task));
     Ok(facts)
 }
 
@@ -201,6 +208,25 @@ fn wrote(client: &Client, id: TaskId, line: &str) -> Result<Fact, Fault> {
     Ok(Fact { name: "works with its own tools", ok, note })
 }
 
+/// How many the agent had, by its own ids; 0 for one whose conversation is its transcript.
+fn sessions(client: &Client, task: TaskId) -> Result<usize, Fault> {
+    let log: Log = client.get_json(&of_task(task, "log?limit=500"))?;
+    let mut ids: Vec<String> = log
+        .lines
+        .into_iter()
+        .filter_map(|line| match line.body {
+            LogBody::Entry(entry) => match entry.entry {
+                EntryBody::Session { id, .. } => Some(id),
+                _ => None,
+            },
+            LogBody::Event(_) => None,
+        })
+        .collect();
+    ids.sort();
+    ids.dedup();
+    Ok(ids.len())
+}
+
 /// One request, as the scripted model logs it.
 #[derive(Deserialize)]
 struct Request {
@@ -210,36 +236,38 @@ struct Request {
     usage: Option<Usage>,
 }
 
-/// What the model saw, beside what the gateway counted.
-fn accounts(stage: &Stage, task: &Task) -> Result<[Fact; 2], Fault> {
+fn requests(stage: &Stage) -> Result<Vec<Request>, Fault> {
     let path = stage.requests();
     let text = fs::read_to_string(&path)
         .map_err(|error| Fault::environment(format!("{} cannot be read: {error}", path.display())))?;
-    let requests: Vec<Request> = text
-        .lines()
+    text.lines()
         .map(serde_json::from_str)
         .collect::<Result<_, _>>()
-        .map_err(|error| Fault::bug(format!("{} is no log of requests: {error}", path.display())))?;
+        .map_err(|error| Fault::bug(format!("{} is no log of requests: {error}", path.display())))
+}
+
+/// What the model saw, beside what the gateway counted.
+fn accounts(requests: &[Request], task: &Task) -> [Fact; 2] {
     let paid = requests.iter().filter_map(|request| request.usage.as_ref());
     let paid = paid.fold(Usage::default(), |sum, usage| sum.plus(usage));
-    let counted = task.spend.usage;
+    let (counted, estimated) = (task.spend.usage, task.spend.estimated_calls);
+    // An answer that the agent did not hear to its end is counted in full, whatever the model had said by then.
+    let (ok, given_up) = match estimated {
+        0 => (paid == counted, String::new()),
+        calls => (paid.total() <= counted.total(), format!("; it hung up on {calls} answers")),
+    };
     let metered = Fact {
         name: "is metered",
-        ok: !requests.is_empty() && paid.total() == counted.total(),
-        note: format!(
-            "{} requests; {} tokens by the model's own account, {} by the gateway's",
-            requests.len(),
-            paid.total(),
-            counted.total()
-        ),
+        ok: ok && !requests.is_empty(),
+        note: format!("{} tokens, the model says {}{given_up}", counted.total(), paid.total()),
     };
     let stamped = requests.iter().filter(|request| request.key.as_deref() == Some(KEY)).count();
     let keyed = Fact {
         name: "holds no key",
         ok: !requests.is_empty() && stamped == requests.len(),
-        note: format!("{stamped} of {} requests got their key outside", requests.len()),
+        note: format!("{stamped} of {} requests got theirs outside", requests.len()),
     };
-    Ok([metered, keyed])
+    [metered, keyed]
 }
 
 fn told(screen: &Screen, trial: &Trial<'_>, agent: &Agent) -> String {
