@@ -50,7 +50,7 @@ impl Recorder {
         token: Option<&str>,
     ) -> Arc<Self> {
         let credentials = access.credentials.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let keys = credentials.filter(|(_, value)| !value.contains("://"));
+        let keys = credentials.filter(|(name, value)| !value.contains("://") && !is_open(name));
         let own = Redactor::new(keys.chain(token.map(|token| (TOKEN, token))));
         Arc::new(Self {
             records,
@@ -107,6 +107,12 @@ impl Recorder {
         drop(clean);
         self.redacted(request)
     }
+}
+
+/// Whether a variable holds nothing that must be hidden: a place, or a version.
+fn is_open(variable: &str) -> bool {
+    let (name, _) = variable.split_once('@').unwrap_or((variable, ""));
+    ["_ENDPOINT", "_HOST", "_REGION", "_URL", "_VERSION"].iter().any(|end| name.ends_with(end))
 }
 
 /// What one call holds in memory, of what all of its turn may hold.

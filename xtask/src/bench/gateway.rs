@@ -31,7 +31,7 @@ pub(super) fn measure() -> Result<Section> {
     let mut section = Section::new(
         "Gateway",
         "A client asks a scripted provider directly and through the gateway's proxy in turn, each a process of its own: 3,000 \
-         streamed calls of 50 KB either way, 50 at once, the provider 250 ms slow; the ledger costs nothing here \
+         streamed calls of 50 KB either way, 50 at once, the provider 250 ms slow; ledger and record cost nothing of their own here \
          (`cargo run --release -p gateway --example streams`). What is added is the difference of the two distributions at the same \
          place. Memory is the proportional set size of the gateway's process.",
     );
