@@ -75,7 +75,9 @@ async fn garbage_is_asked_again_and_three_in_a_row_fail() {
 #[tokio::test]
 async fn each_model_fault_has_its_conclusion() {
     let why = || "because".to_owned();
+    let until = "2026-11-21T12:00:00Z".parse().unwrap();
     let cases = [
+        (ModelFault::Held { why: why(), until }, TurnConclusion::Held { why: why(), until }),
         (ModelFault::OverBudget(why()), TurnConclusion::OutOfBudget { why: why() }),
         (ModelFault::DeadKey(why()), TurnConclusion::DeadEnd { why: why() }),
         (ModelFault::Rejected(why()), TurnConclusion::DeadEnd { why: why() }),

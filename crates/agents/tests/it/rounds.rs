@@ -74,14 +74,17 @@ async fn a_comment_that_the_prompt_holds_is_not_said_twice() {
 async fn a_question_ends_the_turn_and_its_answer_opens_the_next() {
     let mut scene = Scene::new(vec![
         calls(&[
-            ("ask", json!({"question": "Which colour?", "choices": ["red", "blue"]})),
+            ("ask", json!({"question": "Which colour?", "choices": ["red", "blue"], "default": "red"})),
             ("shell", json!({"command": "touch never"})),
         ]),
         finish("It is blue."),
     ]);
     let end = scene.run().await;
     let choices = vec!["red".to_owned(), "blue".to_owned()];
-    assert_eq!(end.conclusion, TurnConclusion::Asked { question: "Which colour?".to_owned(), choices, default: None });
+    assert_eq!(
+        end.conclusion,
+        TurnConclusion::Asked { question: "Which colour?".to_owned(), choices, default: Some("red".to_owned()) }
+    );
     assert!(!scene.path("never").exists());
     scene.next(Prompt::Answer {
         question: "Which colour?".to_owned(),

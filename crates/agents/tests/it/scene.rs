@@ -75,6 +75,8 @@ pub struct Script {
     pub faults: Mutex<BTreeMap<usize, VecDeque<ModelFault>>>,
     /// Every request: how many replies it held, and its messages as bytes without the closing bracket.
     pub asked: Mutex<Vec<(usize, Vec<u8>)>>,
+    /// The names of every request's tools.
+    pub tools: Mutex<Vec<Vec<String>>>,
     count: watch::Sender<usize>,
 }
 
@@ -127,6 +129,7 @@ impl Model for Script {
             let mut bytes = serde_json::to_vec(request.messages).unwrap();
             bytes.truncate(bytes.len() - "]}]".len());
             self.asked.lock().unwrap().push((replies, bytes));
+            self.tools.lock().unwrap().push(request.tools.iter().map(|tool| tool.name.clone()).collect());
             self.count.send_modify(|count| *count += 1);
             if let Some(fault) = self.faults.lock().unwrap().get_mut(&replies).and_then(VecDeque::pop_front) {
                 return Err(fault);
