@@ -14,7 +14,7 @@ use futures::FutureExt;
 use reqwest::{Method, Response, StatusCode, header::CONTENT_TYPE};
 
 use crate::{
-    dialect::{Protocol, Trouble, Wire, excerpt},
+    dialect::{Decoder, Protocol, Trouble, Wire, excerpt},
     patience::Patience,
     payment::{Order, Payer, Payment},
     place::{Call, Placed, Prepared, Unplaced},
@@ -219,19 +219,25 @@ impl BoundModel {
                 break None;
             }
         };
-        match (decoder.finish(), broken_off) {
-            (Some(Ok(reply)), _) => {
-                payment.complete();
-                Read::Reply(reply)
-            }
-            (Some(Err(Trouble::Passing(why) | Trouble::Invalid(why))), _) => Read::Garbage(why),
-            (None, Some(why)) => Read::broken_off(begun, why),
-            (None, None) if begun => Read::Cut("the stream ended before the reply did".to_owned()),
-            (None, None) => Read::Garbage(match bytes {
-                0 => "an empty body".to_owned(),
-                bytes => format!("{bytes} bytes without an event"),
-            }),
+        let read = ended(decoder, broken_off, (begun, bytes));
+        if matches!(read, Read::Reply(_)) {
+            payment.complete();
         }
+        read
+    }
+}
+
+/// What a stream came to. `broken_off`: why it has no proper end; `begun` and `bytes`: whether there was an event, and how much came.
+fn ended(decoder: Decoder, broken_off: Option<String>, (begun, bytes): (bool, usize)) -> Read {
+    match (decoder.finish(), broken_off) {
+        (Some(Ok(reply)), _) => Read::Reply(reply),
+        (Some(Err(Trouble::Passing(why) | Trouble::Invalid(why))), _) => Read::Garbage(why),
+        (None, Some(why)) => Read::broken_off(begun, why),
+        (None, None) if begun => Read::Cut("the stream ended before the reply did".to_owned()),
+        (None, None) => Read::Garbage(match bytes {
+            0 => "an empty body".to_owned(),
+            bytes => format!("{bytes} bytes without an event"),
+        }),
     }
 }
 
