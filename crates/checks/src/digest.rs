@@ -15,6 +15,8 @@ use crate::{
 const MOST: usize = 4096;
 /// Bytes of one test's message.
 const MESSAGE: usize = 600;
+/// Errors that belong to no test, told of where tests fail as well.
+const CAUSES: usize = 4;
 /// Failing tests told of, and other names in a list.
 const TESTS: usize = 12;
 const NAMES: usize = 10;
@@ -79,14 +81,16 @@ fn describe(told: &Told<'_>, page: &mut Page) {
     let run = told.run;
     page.line("");
     page.line(&format!("Check `{}` is {}: {}.", cut(&run.check.name, 200), run.verdict.word(), run.reason));
-    let is_new = |located: &&Located| located.test.as_ref().is_some_and(|test| run.new_failures.contains(test));
-    let mut explained: Vec<&str> = Vec::new();
-    for located in told.report.located.iter().filter(is_new).take(TESTS) {
-        let test = located.test.as_deref().unwrap_or_default();
-        explained.push(test);
-        page.line(&format!("- {test}"));
-        page.line(&message(located, "  "));
+    // What does not compile comes first: it may be why tests fail, or why they are not there.
+    let most = if run.new_failures.is_empty() { TESTS } else { CAUSES };
+    let loose: Vec<&Located> = told.report.located.iter().filter(|located| located.test.is_none()).collect();
+    for located in loose.iter().take(most) {
+        page.line(&format!("- {}", message(located, "  ").trim_start()));
     }
+    if loose.len() > most {
+        page.line(&format!("and {} more in its output.", loose.len() - most));
+    }
+    let explained = failures(told, page);
     let bare: Vec<String> =
         run.new_failures.iter().filter(|name| !explained.contains(&name.as_str())).cloned().collect();
     if !bare.is_empty() {
@@ -102,19 +106,42 @@ fn describe(told: &Told<'_>, page: &mut Page) {
             if run.known_failures.len() == 1 { "is" } else { "are" }
         ));
     }
-    let loose: Vec<&Located> = told.report.located.iter().filter(|located| located.test.is_none()).collect();
-    if run.new_failures.is_empty() && !loose.is_empty() {
-        for located in loose.iter().take(TESTS) {
-            page.line(&format!("- {}", message(located, "  ").trim_start()));
-        }
-        if loose.len() > TESTS {
-            page.line(&format!("and {} more in its output.", loose.len() - TESTS));
-        }
-    }
     let says_why = !explained.is_empty() || (run.new_failures.is_empty() && !run.missing.is_empty());
     if !says_why {
         excerpt(told.text, page);
     }
+}
+
+/// The new failures with their words, those that fail in the same way together; answers which they were. What is left of the
+/// page then is for names.
+fn failures<'a>(told: &Told<'a>, page: &mut Page) -> Vec<&'a str> {
+    let new: BTreeSet<&str> = told.run.new_failures.iter().map(String::as_str).collect();
+    let mut causes: Vec<(&Located, Vec<&'a str>)> = Vec::new();
+    for located in &told.report.located {
+        let Some(test) = located.test.as_deref().filter(|test| new.contains(test)) else { continue };
+        let is_same =
+            |one: &Located| (&one.path, one.line, &one.message) == (&located.path, located.line, &located.message);
+        match causes.iter_mut().find(|(one, _)| !one.message.is_empty() && is_same(one)) {
+            Some((_, tests)) => tests.push(test),
+            None => causes.push((located, vec![test])),
+        }
+    }
+    let mut explained = Vec::new();
+    for (located, tests) in causes.iter().take(TESTS) {
+        if !explained.is_empty() && page.left() < LIST {
+            break;
+        }
+        page.line(&format!("- {}", tests[0]));
+        page.line(&message(located, "  "));
+        if let [_, same @ ..] = &tests[..]
+            && !same.is_empty()
+        {
+            let same: Vec<String> = same.iter().map(|test| (*test).to_owned()).collect();
+            page.line(&format!("  and in the same way: {}", listed(&same)));
+        }
+        explained.extend(tests);
+    }
+    explained
 }
 
 /// `path:line: message`, later lines indented.

@@ -3,7 +3,10 @@
 use domain::check::CheckSpec;
 
 use super::*;
-use crate::parse::parse;
+use crate::parse::{
+    parse,
+    tests::{damage::FIXTURES, read},
+};
 
 const CARGO: &str = include_str!("../../tests/fixtures/cargo-no-fail-fast.txt");
 
@@ -70,4 +73,43 @@ fn the_first_errors_of_a_linter_stand_with_their_place() {
     let text = digest(Verdict::Red, &[Told { run: &run, report: &report, text: &output }], &Touched::default());
     assert!(text.contains("- src/a.py:1: error: Name \"x1\" is not defined"), "{text}");
     assert!(text.contains("\nand 28 more in its output.\n") && text.len() <= 4096, "{text}");
+}
+
+#[test]
+fn what_does_not_compile_stands_before_the_tests_that_fail() {
+    let output = include_str!("../../tests/fixtures/go-plain.txt");
+    let report = parse(output, &[]);
+    let run = run("go test ./...", Verdict::Red, &report);
+    let text = digest(Verdict::Red, &[Told { run: &run, report: &report, text: output }], &Touched::default());
+    let (build, test) = (text.find("declared and not used: x"), text.find("TestAddsWrongly"));
+    assert!(build.is_some() && build < test, "{text}");
+}
+
+#[test]
+fn tests_that_fail_in_the_same_way_share_their_words() {
+    let block =
+        |nth: usize| format!("not ok {nth} - test {nth}\n  ---\n  error: 'no database'\n  at: db.js:3:1\n  ...\n");
+    let output = format!("TAP version 13\n{}1..30\n", (1..=30).map(block).collect::<String>());
+    let report = parse(&output, &[]);
+    let run = run("tap", Verdict::Red, &report);
+    let text = digest(Verdict::Red, &[Told { run: &run, report: &report, text: &output }], &Touched::default());
+    assert_eq!(text.matches("no database").count(), 1, "{text}");
+    assert!(text.contains("in the same way: test 2, test 3") && text.len() < 500, "{text}");
+}
+
+/// Prints the sizes: `cargo test -p checks --lib digests_of -- --nocapture`.
+#[test]
+fn digests_of_all_fixtures_fit_and_hold_the_first_cause() {
+    println!("{:<36} {:>8} {:>7}", "fixture", "output", "digest");
+    for (name, output) in FIXTURES.iter() {
+        let report = read(name);
+        let run = run("check", Verdict::Red, &report);
+        let text = digest(Verdict::Red, &[Told { run: &run, report: &report, text: output }], &Touched::default());
+        println!("{name:<36} {:>8} {:>7}", output.len(), text.len());
+        assert!(text.len() <= MOST, "{name}: {}", text.len());
+        let cause = report.located.iter().find(|located| located.test.is_none()).or_else(|| report.located.first());
+        if let Some(words) = cause.and_then(|located| located.message.lines().find(|line| !line.trim().is_empty())) {
+            assert!(text.contains(cut(words, 500)), "{name}: {words} in {text}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use regex::Regex;
 
 use super::{
     Lines, Located, Report, Tally,
-    text::{expression, place, relative},
+    text::{expression, is_own, place, relative},
 };
 
 static SUITE: LazyLock<Regex> = LazyLock::new(|| {
@@ -95,6 +95,7 @@ fn suite(lines: &Lines<'_>, from: usize, label: &str, report: &mut Report) -> us
                     named.record(&name, TestStatus::Failed);
                 }
             }
+            uncaptured(lines, from..index, label, &mut named);
             named.sum_up(told);
             report.absorb(named);
             return index + 1;
@@ -123,6 +124,27 @@ fn suite(lines: &Lines<'_>, from: usize, label: &str, report: &mut Report) -> us
     abandoned(named, report, lines.len())
 }
 
+/// With `--nocapture` a failure's words stand where they were printed, under its thread's name.
+fn uncaptured(lines: &Lines<'_>, range: std::ops::Range<usize>, label: &str, named: &mut Report) {
+    let told: BTreeSet<String> = named.located.iter().filter_map(|located| located.test.clone()).collect();
+    let silent = |name: &&str| !told.contains(*name);
+    let silent: Vec<String> = named.failed_names().filter(silent).map(str::to_owned).collect();
+    if silent.is_empty() {
+        return;
+    }
+    for index in
+        range.clone().filter(|index| lines.at(*index).contains("' ") && lines.at(*index).contains(" panicked at "))
+    {
+        let Some(thread) = lines.at(index).split('\'').nth(1) else { continue };
+        let name = full_name(label, thread);
+        if named.has_room() && silent.contains(&name) {
+            let is_said = |line: &&str| !line.starts_with("test ") && !line.is_empty();
+            let block: Vec<&str> = (index..range.end).map(|next| lines.at(next)).take_while(is_said).collect();
+            named.locate(last_words(&block, name));
+        }
+    }
+}
+
 /// A binary that never summed up: it crashed, or was killed.
 fn abandoned(named: Report, report: &mut Report, end: usize) -> usize {
     report.absorb(named);
@@ -147,7 +169,10 @@ pub(super) fn last_words(block: &[&str], test: String) -> Located {
     let panicked = block.iter().position(|line| line.contains("panicked at "));
     if let Some((at, (_, place_text))) = panicked.and_then(|at| Some((at, block[at].split_once("panicked at ")?))) {
         let message = block[at + 1..].iter().take_while(|line| !is_end(line)).copied().collect::<Vec<_>>().join("\n");
-        let found = place(place_text);
+        // Where it panicked in what the repository depends on, a backtrace tells who called.
+        let frame = |line: &&str| place(line.trim_start().strip_prefix("at ")?).filter(|(path, _)| is_own(path));
+        let found = place(place_text).filter(|(path, _)| is_own(path));
+        let found = found.or_else(|| block.iter().find_map(frame)).or_else(|| place(place_text));
         // Before Rust 1.73 the message stood between quotes in front of the place.
         let message = if message.trim().is_empty() { place_text.to_owned() } else { message };
         let (path, line) = found.unzip();

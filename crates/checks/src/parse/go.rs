@@ -1,14 +1,14 @@
 //! `go test`, plain or `-v`. A test is named `package TestName/sub`. Plain output names no passing test, so there each package
 //! counts as one result of its own.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use domain::check::TestStatus;
 use regex::Regex;
 
 use super::{
     Lines, Located, Passes, Report,
-    text::{expression, place},
+    text::{expression, is_own, place},
 };
 
 static RESULT: LazyLock<Regex> = LazyLock::new(|| expression(r"^\s*--- (PASS|FAIL|SKIP): (\S+) \(\d+\.\d+s\)$"));
@@ -28,6 +28,18 @@ pub(super) fn read(lines: &mut Lines<'_>, report: &mut Report) {
         package(lines, from..end, report);
         from = end + 1;
     }
+    // Results with no end of their package: it was killed.
+    if let Some(first) = (from..lines.len()).find(|index| is_started(lines.at(*index))) {
+        let mut named = Report { broken: true, cut_short: true, ..Report::default() };
+        results(lines, first..lines.len(), "?", &mut named);
+        // Their package is unknown: nothing can be said of them by name.
+        named.located.iter_mut().for_each(|located| located.test = None);
+        report.absorb(Report { tests: BTreeMap::new(), unnamed: named.total(), ..named });
+    }
+}
+
+fn is_started(line: &str) -> bool {
+    line.starts_with("=== RUN   ") || (line.starts_with("--- ") && RESULT.is_match(line))
 }
 
 /// Reads one package's lines and the one that ends it.
@@ -37,29 +49,16 @@ fn package(lines: &mut Lines<'_>, range: std::ops::Range<usize>, report: &mut Re
     let first = range.clone().find(|index| is_start(lines.at(*index))).unwrap_or(range.end);
     let is_loud = (first..range.end).any(|index| lines.at(index).starts_with("=== RUN"));
     let mut named = Report::default();
-    for index in first..range.end {
-        let Some(found) = RESULT.captures(lines.at(index)) else { continue };
-        let status = match &found[1] {
-            "PASS" => TestStatus::Passed,
-            "FAIL" => TestStatus::Failed,
-            _ => TestStatus::Skipped,
-        };
-        let test = format!("{name} {}", &found[2]);
-        named.record(&test, status);
-        if status == TestStatus::Failed && named.has_room() {
-            // A parent says nothing of its own.
-            let located = failure(lines, first..range.end, index, test);
-            if !located.message.is_empty() {
-                named.locate(located);
-            }
-        }
+    results(lines, first..range.end, &name, &mut named);
+    if failed {
+        unended(lines, first..range.end, &name, &mut named);
     }
     let explained = named.failed_names().next().is_some();
     if !is_loud || (failed && !explained) {
         // A package whose failures have names got through by itself.
         named.record(&name, if failed && !explained { TestStatus::Failed } else { TestStatus::Passed });
     }
-    if !is_loud {
+    if !is_loud && !closed[0].ends_with("failed]") {
         named.passes = Passes::Untold;
     }
     // A panic ends the package's whole binary: what comes after in it did not run.
@@ -72,6 +71,60 @@ fn package(lines: &mut Lines<'_>, range: std::ops::Range<usize>, report: &mut Re
     if is_total(lines.at(range.end + 1)) {
         lines.claim(range.end + 1..range.end + 2);
     }
+}
+
+fn results(lines: &Lines<'_>, range: std::ops::Range<usize>, package: &str, named: &mut Report) {
+    for index in range.clone() {
+        let Some(found) = RESULT.captures(lines.at(index)) else { continue };
+        let status = match &found[1] {
+            "PASS" => TestStatus::Passed,
+            "FAIL" => TestStatus::Failed,
+            _ => TestStatus::Skipped,
+        };
+        let test = format!("{package} {}", &found[2]);
+        named.record(&test, status);
+        if status == TestStatus::Failed && named.has_room() {
+            // A parent says nothing of its own.
+            let located = failure(lines, range.clone(), index, test);
+            if !located.message.is_empty() {
+                named.locate(located);
+            }
+        }
+    }
+}
+
+/// The test that was under way when its package ended: it called for the exit, panicked elsewhere, or took too long.
+fn unended(lines: &Lines<'_>, range: std::ops::Range<usize>, package: &str, named: &mut Report) {
+    let started = |index: &usize| {
+        let line = lines.at(*index);
+        line.strip_prefix("=== RUN   ").or_else(|| line.strip_prefix("=== CONT  "))
+    };
+    let panic = range.clone().find(|index| lines.at(*index).starts_with("panic: "));
+    let test = range.clone().rev().find_map(|index| started(&index)).map(|own| format!("{package} {}", own.trim()));
+    let open = test.filter(|test| !named.tests.contains_key(test));
+    if panic.is_none() && open.is_none() {
+        return;
+    }
+    if let Some(test) = &open {
+        named.record(test, TestStatus::Failed);
+    }
+    if named.located.iter().any(|located| located.message.starts_with("panic: ")) {
+        return;
+    }
+    let test = open.unwrap_or_else(|| package.to_owned());
+    let located = match panic {
+        Some(at) => panicked(lines, at..range.end, test),
+        None => Located { test: Some(test), message: "the package ended within it".to_owned(), ..Located::default() },
+    };
+    named.locate(located);
+}
+
+/// A panic's words, and the deepest frame that is not the language's own.
+fn panicked(lines: &Lines<'_>, range: std::ops::Range<usize>, test: String) -> Located {
+    let frames = range.clone().map(|index| lines.at(index)).filter(|line| line.starts_with('\t'));
+    let (path, line) =
+        frames.filter_map(|line| place(line.trim())).find(|(path, _)| is_own(path) && path != "_testmain.go").unzip();
+    Located { test: Some(test), path, line, message: lines.at(range.start).to_owned() }
 }
 
 fn is_start(line: &str) -> bool {
@@ -95,13 +148,8 @@ fn failure(lines: &Lines<'_>, range: std::ops::Range<usize>, at: usize, test: St
         RESULT.is_match(line) || line.starts_with("=== ") || *line == "FAIL" || line.starts_with("FAIL\t")
     };
     let logged: Vec<&str> = body.map(|index| lines.at(index)).take_while(|line| !is_end(line)).collect();
-    let panicked = (at..range.end).map(|index| lines.at(index)).take(40).take_while(|line| !line.starts_with("FAIL"));
-    let panicked: Vec<&str> = panicked.skip_while(|line| !line.starts_with("panic: ")).collect();
-    if let Some(words) = panicked.first() {
-        let own =
-            |line: &&&str| line.starts_with('\t') && !line.contains("/src/testing/") && !line.contains("/src/runtime/");
-        let (path, line) = panicked.iter().find(own).and_then(|line| place(line.trim())).unzip();
-        return Located { test: Some(test), path, line, message: (*words).to_owned() };
+    if lines.at(at + 1).starts_with("panic: ") {
+        return panicked(lines, at + 1..range.end, test);
     }
     let last = logged.iter().rev().find_map(|line| LOGGED.captures(line));
     let (path, line) = last.and_then(|found| Some((found[1].to_owned(), found[2].parse().ok()?))).unzip();

@@ -19,10 +19,10 @@ use super::{
 };
 
 static FILE: LazyLock<Regex> =
-    LazyLock::new(|| expression(r"^(?:PASS|FAIL) +(?:\S+ )?(\S+\.[cm]?[jt]sx?)(?: \(\d[\d.]* m?s\))?$"));
+    LazyLock::new(|| expression(r"^ ?(?:PASS|FAIL) +(?:\S+ )?(\S+\.[cm]?[jt]sx?)(?: \(\d[\d.]* m?s\))?$"));
 static CASE: LazyLock<Regex> = LazyLock::new(|| expression(r"^( {2,})([✓✕○✎√×]) (.+?)(?: \(\d[\d.]* m?s\))?$"));
 static TITLE: LazyLock<Regex> = LazyLock::new(|| expression(r"^  ● (.+)$"));
-static TOTAL: LazyLock<Regex> = LazyLock::new(|| expression(r"^Tests: +(.+), (\d+) total$"));
+static TOTAL: LazyLock<Regex> = LazyLock::new(|| expression(r"^Tests: +(?:(.+), )?\d+ total$"));
 
 /// What a file says of itself rather than of a test.
 const NO_SUITE: &str = "Test suite failed to run";
@@ -31,10 +31,12 @@ const CONSOLE: &str = "Console";
 pub(super) fn read(lines: &mut Lines<'_>, report: &mut Report) {
     let mut from = 0;
     let mut before = None;
-    while let Some(first) = (from..lines.len()).find(|index| is_file(lines.at(*index)) || is_totals(lines, *index)) {
+    while let Some(first) = (from..lines.len()).find(|index| is_open(lines, *index)) {
         let totals = (first..lines.len()).find(|index| is_totals(lines, *index));
         let end = totals.unwrap_or(lines.len());
-        let told = totals.and_then(|index| Some(counts(&TOTAL.captures(lines.at(index))?[1])));
+        let told = totals.and_then(|index| {
+            Some(TOTAL.captures(lines.at(index))?.get(1).map_or(Tally::default(), |told| counts(told.as_str())))
+        });
         let is_repeated = first == end && told.is_some() && told == before;
         if is_repeated {
             // A run that bails out sums up twice.
@@ -54,8 +56,15 @@ pub(super) fn read(lines: &mut Lines<'_>, report: &mut Report) {
     }
 }
 
+/// Whether a run's report may start here: Vitest's is read before.
+fn is_open(lines: &Lines<'_>, index: usize) -> bool {
+    !lines.is_claimed(index) && (is_file(lines.at(index)) || is_totals(lines, index))
+}
+
 fn is_file(line: &str) -> bool {
-    (line.starts_with("PASS ") || line.starts_with("FAIL ")) && FILE.is_match(line)
+    // In colour the word stands between blanks.
+    let word = line.strip_prefix(' ').unwrap_or(line);
+    (word.starts_with("PASS ") || word.starts_with("FAIL ")) && FILE.is_match(line)
 }
 
 fn is_totals(lines: &Lines<'_>, index: usize) -> bool {

@@ -133,7 +133,10 @@ fn start(tag: &BytesStart<'_>, suites: &mut Vec<String>, case: &mut Option<Case>
             };
             let line = attribute(tag, "line").and_then(|line| line.parse().ok()).unwrap_or(0);
             let place = attribute(tag, "file").map(|file| (file, line));
-            *case = Some(Case { name, status: TestStatus::Passed, message: String::new(), place });
+            // GoogleTest and CTest list what they were told to leave out.
+            let is_out = attribute(tag, "status").is_some_and(|status| matches!(&*status, "notrun" | "disabled"));
+            let status = if is_out { TestStatus::Skipped } else { TestStatus::Passed };
+            *case = Some(Case { name, status, message: String::new(), place });
         }
         "skipped" => {
             if let Some(case) = case {

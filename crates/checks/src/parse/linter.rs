@@ -1,10 +1,9 @@
-//! Linters and formatters that print a file and what is wrong in it: ESLint's default and JSON formats, workflow annotations
+//! Linters and formatters that print a file and what is wrong in it: ESLint's default format, workflow annotations
 //! (`::error file=…`), rustfmt, Ruff and Black, Prettier, `gofmt -l`.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
-use serde::Deserialize;
 
 use super::{
     Lines,
@@ -13,7 +12,8 @@ use super::{
 };
 
 static STYLISH: LazyLock<Regex> = LazyLock::new(|| expression(r"^ +(\d+):\d+ +(error|warning) +(\S.*)$"));
-static ANNOTATION: LazyLock<Regex> = LazyLock::new(|| expression(r"^\s*::(error|warning) ([^:]*(?::[^:]+)*?)::(.*)$"));
+static ANNOTATION: LazyLock<Regex> =
+    LazyLock::new(|| expression(r"^\s*\S*?::(error|warning) ([^:]*(?::[^:]+)*?)::(.*)$"));
 static RUSTFMT: LazyLock<Regex> = LazyLock::new(|| expression(r"^Diff in (.+?)(?: at line |:)(\d+):?$"));
 static UNFORMATTED: LazyLock<Regex> =
     LazyLock::new(|| expression(r"^(?:(?:[Ww]ould reformat:? |\[warn\] )([\w./@+-]+\.\w+)|([\w./@+-]+\.go))$"));
@@ -34,41 +34,13 @@ pub(super) fn read(lines: &Lines<'_>, found: &mut Complaints) {
             continue;
         }
         file = Some(line).filter(|line| !line.is_empty() && STYLISH.is_match(lines.at(index + 1)));
-        if line.starts_with("[{\"filePath\":") {
-            eslint(index, line, found);
-        } else if let Some(complaint) = annotation(line) {
+        if let Some(complaint) = annotation(line) {
             found.add(index, complaint);
         } else if let Some(caught) = line.starts_with("Diff in ").then(|| RUSTFMT.captures(line)).flatten() {
             let words = "is not formatted as rustfmt would";
             found.add(index, Complaint::at(relative(&caught[1]), caught[2].parse().ok(), words));
         } else if let Some(path) = UNFORMATTED.captures(line).and_then(|caught| caught.get(1).or(caught.get(2))) {
             found.add(index, Complaint::at(relative(path.as_str()), None, "is not formatted").mild());
-        }
-    }
-}
-
-/// ESLint's JSON; what it does not understand says nothing.
-fn eslint(index: usize, line: &str, found: &mut Complaints) {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct File {
-        file_path: String,
-        messages: Vec<Message>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Message {
-        message: String,
-        line: Option<u32>,
-        #[serde(default)]
-        severity: u8,
-        rule_id: Option<String>,
-    }
-    for file in serde_json::from_str::<Vec<File>>(line).unwrap_or_default() {
-        for Message { message, line, severity, rule_id } in file.messages {
-            let words = rule_id.map_or(message.clone(), |rule| format!("{message} {rule}"));
-            let complaint = Complaint::at(relative(&file.file_path), line, &words);
-            found.add(index, if severity < 2 { complaint.mild() } else { complaint });
         }
     }
 }

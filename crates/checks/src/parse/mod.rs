@@ -5,15 +5,26 @@
 mod cargo;
 mod compiler;
 mod complaints;
+mod ctest;
+mod documents;
+mod findings;
 mod go;
+mod gtest;
 mod jest;
 mod junit;
 mod linter;
+mod machine;
+mod minitest;
 mod mocha;
 mod nextest;
 mod node;
+mod phpunit;
+mod prove;
 mod pytest;
+mod results;
+mod rspec;
 mod sarif;
+mod surefire;
 mod tap;
 mod text;
 mod unittest;
@@ -213,30 +224,49 @@ impl<'a> Lines<'a> {
 
 /// Reads the output and the contents of the JUnit and SARIF files that the run wrote, all of them already [`readable`].
 pub(crate) fn parse(output: &str, files: &[String]) -> Report {
-    let mut lines = Lines::new(output);
+    let output = machine::translated(output);
+    let mut lines = Lines::new(&output);
     let mut report = Report::default();
-    // nextest prints what a test's own binary says, which is cargo's format, within its report.
+    // nextest, CTest and prove print what a test's own binary says, which is another's format, within their reports.
     for read in [
         nextest::read,
+        ctest::read,
+        prove::read,
         cargo::read,
+        gtest::read,
         pytest::read,
         unittest::read,
+        rspec::read,
+        minitest::read,
+        phpunit::read,
+        surefire::read,
         tap::read,
         go::read,
         node::read,
-        jest::read,
         vitest::read,
+        jest::read,
         mocha::read,
     ] {
         read(&mut lines, &mut report);
     }
+    let printed = documents::junit(&mut lines);
     let (sarif_files, junit_files): (Vec<&String>, Vec<&String>) = files.iter().partition(|file| sarif::is_it(file));
-    prefer_files(&mut report, &junit_files);
+    prefer(&mut report, merged(printed.iter().filter_map(|content| junit::read(content))));
+    prefer(&mut report, merged(junit_files.into_iter().filter_map(|content| junit::read(content))));
     // Complaints are located and claim nothing: they explain a failure to its reader, never to the verdict.
     let mut complaints = Complaints::default();
+    for (range, document) in documents::json(&lines) {
+        match results::read(&document) {
+            Some(written) => {
+                prefer(&mut report, written);
+                lines.claim(range);
+            }
+            None => findings::read(range.start, &document, &mut complaints),
+        }
+    }
     compiler::read(&lines, &mut complaints);
     linter::read(&lines, &mut complaints);
-    sarif_files.iter().for_each(|file| sarif::read(file, &mut complaints));
+    sarif_files.iter().for_each(|file| sarif::read_file(file, &mut complaints));
     complaints.tell(&mut report);
     if report.tests.keys().any(|name| name.contains("0x")) {
         let stable = |(name, tally)| (text::without_addresses(name), tally);
@@ -262,23 +292,28 @@ fn gather(results: impl Iterator<Item = (String, Tally)>) -> BTreeMap<String, Ta
     tests
 }
 
-/// A JUnit file names what a terminal report often only counts, so it takes its place; but it never hides what the
-/// terminal showed: where it tells of fewer failures or fewer tests, both count.
-fn prefer_files(report: &mut Report, junit_files: &[&String]) {
-    let mut filed = Report::default();
-    junit_files.iter().filter_map(|content| junit::read(content)).for_each(|one| filed.absorb(one));
-    let (shown, written) = (report.total(), filed.total());
-    if filed.tests.is_empty() {
+fn merged(reports: impl Iterator<Item = Report>) -> Report {
+    let mut all = Report::default();
+    reports.for_each(|one| all.absorb(one));
+    all
+}
+
+/// A JUnit or JSON document names what a terminal report often only counts, so it takes its place; but it never hides what
+/// the terminal showed: where it tells of fewer failures or fewer tests, both count.
+fn prefer(report: &mut Report, mut written: Report) {
+    let (shown, told) = (report.total(), written.total());
+    if written.tests.is_empty() {
+        report.broken |= written.broken;
         return;
     }
-    if written.failed >= shown.failed && written.ran() >= shown.ran() && !report.broken {
+    if told.failed >= shown.failed && told.ran() >= shown.ran() && !report.broken {
         let loud = std::mem::take(report);
-        filed.cut_short |= loud.cut_short;
-        *report = filed;
+        written.cut_short |= loud.cut_short;
+        *report = written;
     } else {
-        report.absorb(filed);
+        report.absorb(written);
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,7 +11,7 @@ use regex::Regex;
 
 use super::{
     Lines, Located, Report, Tally,
-    text::{expression, relative},
+    text::{expression, is_own, relative},
 };
 
 static SUMMARY: LazyLock<Regex> = LazyLock::new(|| {
@@ -172,7 +172,7 @@ fn section(lines: &Lines<'_>, range: std::ops::Range<usize>, title: &str) -> Sec
             if section.words.len() < 8 {
                 section.words.push(word.trim_start().to_owned());
             }
-        } else if let Some(found) = RAISED.captures(line).filter(|found| !found[1].starts_with('/')) {
+        } else if let Some(found) = RAISED.captures(line).filter(|found| is_own(&found[1])) {
             section.place = found[2].parse().ok().map(|at| (relative(&found[1]), at));
         }
     }

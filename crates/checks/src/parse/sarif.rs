@@ -79,8 +79,21 @@ pub(super) fn is_it(content: &str) -> bool {
 }
 
 /// Adds the results of a file; one that is not well-formed says nothing.
-pub(super) fn read(content: &str, found: &mut Complaints) {
-    let Ok(log) = serde_json::from_str::<Log>(content.trim_start_matches('\u{feff}')) else { return };
+pub(super) fn read_file(content: &str, found: &mut Complaints) {
+    if let Ok(log) = serde_json::from_str(content.trim_start_matches('\u{feff}')) {
+        // Below everything that was printed.
+        results(usize::MAX, log, found);
+    }
+}
+
+/// The same of a document that was printed at line `index`.
+pub(super) fn read(index: usize, document: &serde_json::Value, found: &mut Complaints) {
+    if let Ok(log) = Log::deserialize(document) {
+        results(index, log, found);
+    }
+}
+
+fn results(index: usize, log: Log, found: &mut Complaints) {
     let results = log.runs.into_iter().flat_map(|run| run.results);
     for result in results.filter(|result| result.kind == "fail" && result.suppressions.is_empty()) {
         let Some(place) = result.locations.into_iter().find_map(|location| location.physical_location) else {
@@ -88,8 +101,8 @@ pub(super) fn read(content: &str, found: &mut Complaints) {
         };
         let words = [result.rule_id.unwrap_or_default(), result.message.text].join(" ");
         let line = place.region.and_then(|region| region.start_line);
-        let complaint = Complaint::at(relative(&place.artifact_location.uri), line, words.trim());
-        // Below everything that was printed.
-        found.add(usize::MAX, if result.level == "error" { complaint } else { complaint.mild() });
+        let path = place.artifact_location.uri;
+        let complaint = Complaint::at(relative(path.trim_start_matches("file://")), line, words.trim());
+        found.add(index, if result.level == "error" { complaint } else { complaint.mild() });
     }
 }

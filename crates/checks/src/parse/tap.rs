@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::{
     Lines, Located, Report,
-    text::{expression, place},
+    text::{expression, is_own, own_frame, place, relative},
 };
 
 static RESULT: LazyLock<Regex> = LazyLock::new(|| expression(r"^( *)(not )?ok +\d+(?: +-)?(?: +(.*))?$"));
@@ -24,10 +24,11 @@ struct Point<'a> {
 }
 
 pub(super) fn read(lines: &mut Lines<'_>, report: &mut Report) {
-    let versions: Vec<usize> = (0..lines.len()).filter(|index| lines.at(*index).starts_with("TAP version ")).collect();
+    let open: Vec<usize> = (0..lines.len()).filter(|index| !lines.is_claimed(*index)).collect();
+    let versions: Vec<usize> =
+        open.iter().copied().filter(|index| lines.at(*index).starts_with("TAP version ")).collect();
     // Without its first line TAP is told by a plan at the margin and result lines.
-    let has_plan =
-        || (0..lines.len()).any(|index| lines.at(index).starts_with("1..") && PLAN.is_match(lines.at(index)));
+    let has_plan = || open.iter().any(|index| lines.at(*index).starts_with("1..") && PLAN.is_match(lines.at(*index)));
     let starts = if versions.is_empty() && has_plan() { vec![0] } else { versions };
     for (nth, start) in starts.iter().enumerate() {
         document(lines, *start..starts.get(nth + 1).copied().unwrap_or(lines.len()), report);
@@ -43,14 +44,24 @@ fn document(lines: &mut Lines<'_>, range: std::ops::Range<usize>, report: &mut R
     let mut named = Report::default();
     let mut index = range.start;
     while index < range.end {
+        if lines.is_claimed(index) {
+            index += 1;
+            continue;
+        }
         let line = lines.at(index);
         let mut next = index + 1;
         if let Some(point) = point(lines, index, range.end) {
             next += point.block.len();
             seen += u32::from(point.depth == 0);
             path.truncate(point.depth);
-            let parents = if has_subtests { path.join(" > ") } else { group.clone() };
-            result(&point, &parents, &mut named);
+            let parents = if has_subtests || point.depth > 0 { path.join(" > ") } else { group.clone() };
+            if let Some(suite) = point.description.strip_suffix(" {") {
+                // Its results stand within the braces and speak for it.
+                path.resize(point.depth, String::new());
+                path.push(untimed(suite).to_owned());
+            } else {
+                result(&point, &parents, &mut named);
+            }
         } else if let Some(name) = line.trim_start().strip_prefix("# Subtest: ") {
             let depth = depth_of(line);
             path.truncate(depth);
@@ -65,7 +76,7 @@ fn document(lines: &mut Lines<'_>, range: std::ops::Range<usize>, report: &mut R
         } else if line.starts_with("Bail out!") {
             named.broken = true;
             named.cut_short = true;
-        } else if !line.trim_start().starts_with('#') && !line.starts_with("TAP version ") {
+        } else if !line.trim_start().starts_with('#') && line.trim() != "}" && !line.starts_with("TAP version ") {
             // Something else was printed in between: no format has understood it.
             index = next;
             continue;
@@ -82,6 +93,11 @@ fn document(lines: &mut Lines<'_>, range: std::ops::Range<usize>, report: &mut R
     }
     named.unnamed.failed = if has_subtests { told_failed.saturating_sub(named.total().failed) } else { 0 };
     report.absorb(named);
+}
+
+/// A description without how long it took.
+fn untimed(description: &str) -> &str {
+    description.split_once(" # time=").map_or(description, |(own, _)| own)
 }
 
 fn depth_of(line: &str) -> usize {
@@ -115,8 +131,21 @@ fn point<'a>(lines: &Lines<'a>, index: usize, end: usize) -> Option<Point<'a>> {
             }
         }
     }
+    if block.is_empty() && found.get(2).is_some() {
+        block.extend((index + 1..end).map(|next| lines.at(next)).take_while(|line| is_said(line, indent)).take(40));
+    }
     let description = found.get(3).map_or("", |found| found.as_str());
     Some(Point { depth: indent / 4, failed: found.get(2).is_some(), description, block })
+}
+
+/// Whether a line below a failure tells of it, where there is no block: a comment that is set in, or words that are.
+fn is_said(line: &str, indent: usize) -> bool {
+    let words = line.trim_start();
+    let is_result = words.starts_with("ok ") || words.starts_with("not ok ") || PLAN.is_match(words) || words == "}";
+    match words.strip_prefix('#') {
+        Some(comment) => ["  ", " (", " `", " Looks like"].iter().any(|mark| comment.starts_with(mark)),
+        None => !words.is_empty() && line.len() - words.len() > indent && !is_result,
+    }
 }
 
 fn result(point: &Point<'_>, parents: &str, named: &mut Report) {
@@ -125,7 +154,7 @@ fn result(point: &Point<'_>, parents: &str, named: &mut Report) {
     }
     let directive = DIRECTIVE.find(point.description);
     let own = directive.map_or(point.description, |found| &point.description[..found.start()]);
-    let own = own.trim().replace("\\#", "#");
+    let own = untimed(own).trim().replace("\\#", "#");
     let own = if own.is_empty() { "(no name)".to_owned() } else { own };
     let name = if parents.is_empty() { own } else { format!("{parents} > {own}") };
     let status = match (directive, point.failed) {
@@ -147,40 +176,55 @@ fn field<'a>(point: &Point<'a>, key: &str) -> Option<&'a str> {
     Some(value.trim().trim_matches(['\'', '"']))
 }
 
+/// The same, of one line or of those that stand deeper; `None` where it is empty.
+fn value(point: &Point<'_>, key: &str) -> Option<String> {
+    let text = field(point, key)?;
+    let is_below = text.is_empty() || text.starts_with(['|', '>']);
+    Some(if is_below { indented(point, &format!("{key}:")) } else { text.to_owned() }).filter(|text| !text.is_empty())
+}
+
 fn failure(point: &Point<'_>, test: String) -> Located {
-    let mut message = match field(point, "error") {
-        Some(mark) if mark.starts_with('|') || mark.starts_with('>') => indented(point, "error:"),
-        Some(text) => text.to_owned(),
-        None => String::new(),
-    };
+    if point.block.first().is_some_and(|line| line.trim() != "---") {
+        return said(&point.block, test);
+    }
+    // Vitest's words stand one level deeper, as the error's message.
+    let mut message = ["message", "error"].iter().find_map(|key| value(point, key)).unwrap_or_default();
     if message.is_empty() {
         let said = ["operator", "expected", "actual"].iter().filter_map(|key| {
-            let value = field(point, key)?;
-            let value = if value.starts_with('|') || value.is_empty() {
-                indented(point, &format!("{key}:"))
-            } else {
-                value.to_owned()
-            };
+            let value = value(point, key)?;
             Some(format!("{key}: {value}"))
         });
         message = said.collect::<Vec<_>>().join("\n");
     }
-    let is_own = |line: &&&str| {
-        let line = line.trim_start();
-        line.contains('(')
-            && !line.contains("(node:")
-            && !line.contains("node_modules/")
-            && !line.contains("(internal/")
-    };
     let raised = point
         .block
         .iter()
         .skip_while(|line| !line.trim_start().starts_with("stack:"))
-        .filter(is_own)
-        .find_map(|line| place(line));
-    let declared = || field(point, "at").or_else(|| field(point, "location")).and_then(place);
+        .find_map(|line| stack_frame(line));
+    let declared =
+        || field(point, "at").or_else(|| field(point, "location")).and_then(place).filter(|(path, _)| is_own(path));
     let (path, line) = raised.or_else(declared).unzip();
     Located { test: Some(test), path, line, message }
+}
+
+/// The place of a frame in a stack, which stands without `at` in some reports.
+fn stack_frame(line: &str) -> Option<(String, u32)> {
+    let line = line.trim_start();
+    let is_foreign = !line.contains('(') || line.contains("(node:") || line.contains("(internal/");
+    if is_foreign { None } else { place(line).filter(|(path, _)| is_own(path)) }
+}
+
+/// Comments or words below a failure, and the first place of the repository's own in them.
+fn said(block: &[&str], test: String) -> Located {
+    static LINE: LazyLock<Regex> = LazyLock::new(|| expression(r"(?:at|file) (\S+?),? line (\d+)"));
+    let lines = || block.iter().map(|line| line.trim().trim_start_matches('#').trim());
+    let in_words = |line| {
+        let found = LINE.captures(line)?;
+        Some((relative(&found[1]), found[2].parse().ok()?)).filter(|(path, _)| is_own(path))
+    };
+    let (path, line) = lines().find_map(|line| own_frame(line).or_else(|| in_words(line))).unzip();
+    let words = lines().take_while(|line| !line.starts_with("at ") || line.contains(" line "));
+    Located { test: Some(test), path, line, message: words.take(8).collect::<Vec<_>>().join("\n") }
 }
 
 /// The lines of a block value that stand deeper than its key.

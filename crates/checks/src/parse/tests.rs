@@ -5,7 +5,8 @@ use std::path::Path;
 use super::*;
 
 mod complaints;
-mod damage;
+pub(crate) mod damage;
+mod golden;
 mod javascript;
 
 fn fixture(name: &str) -> String {
@@ -14,7 +15,7 @@ fn fixture(name: &str) -> String {
     readable(&raw, None, None)
 }
 
-fn read(name: &str) -> Report {
+pub(crate) fn read(name: &str) -> Report {
     let text = fixture(name);
     if name.ends_with(".txt") { parse(&text, &[]) } else { parse("", &[text]) }
 }

@@ -22,7 +22,7 @@ pub(crate) fn readable(output: &[u8], root: Option<&Path>, home: Option<&Path>) 
     static CONTROL: LazyLock<Regex> = LazyLock::new(|| {
         expression(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]+[0-~]|\x1b[@-Z\\-_]")
     });
-    let mut text = String::from_utf8_lossy(output).into_owned();
+    let mut text = decoded(output);
     if text.contains('\x1b') {
         text = CONTROL.replace_all(&text, "").into_owned();
     }
@@ -40,6 +40,20 @@ pub(crate) fn readable(output: &[u8], root: Option<&Path>, home: Option<&Path>) 
     text
 }
 
+/// UTF-8, or UTF-16 by its byte order mark, as PowerShell writes files.
+fn decoded(bytes: &[u8]) -> String {
+    let wide = |from_bytes: fn([u8; 2]) -> u16| {
+        let units = bytes[2..].chunks_exact(2).map(|pair| from_bytes([pair[0], pair[1]]));
+        char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+    };
+    match bytes {
+        [0xff, 0xfe, ..] => wide(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => wide(u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
 /// Puts `here` for `place/`, and `.` for `place` itself, where a path starts with it; `/x/workspace/` is another place.
 fn seen_from(text: &str, place: &str, here: &str) -> String {
     let is_part = |character: char| character.is_alphanumeric() || matches!(character, '.' | '_' | '-' | '/' | '~');
@@ -50,7 +64,9 @@ fn seen_from(text: &str, place: &str, here: &str) -> String {
         let edge = if before.is_empty() { seen.as_str() } else { before };
         // JavaScript writes modules' paths as addresses.
         let address = edge.ends_with("file://") && !before.is_empty();
-        let starts = address || !edge.ends_with(is_part);
+        // Within JSON a line break is a letter.
+        let escaped = ["\\n", "\\t", "\\r"].iter().any(|escape| edge.ends_with(escape));
+        let starts = address || escaped || !edge.ends_with(is_part);
         seen.push_str(if address { before.trim_end_matches("file://") } else { before });
         match after.strip_prefix('/') {
             Some(below) if starts => {
@@ -119,10 +135,18 @@ pub(super) fn place(text: &str) -> Option<(String, u32)> {
 /// The place of a JavaScript stack frame, where that is in the repository and not in what it depends on.
 pub(super) fn own_frame(line: &str) -> Option<(String, u32)> {
     let frame = line.trim_start().strip_prefix("at ")?;
-    if ["node:", "node_modules/", "(internal/"].iter().any(|foreign| frame.contains(foreign)) {
+    if ["node:", "(internal/"].iter().any(|foreign| frame.contains(foreign)) {
         return None;
     }
-    place(frame.rsplit_once('(').map_or(frame, |(_, at)| at)).filter(|(path, _)| !path.starts_with('/'))
+    place(frame.rsplit_once('(').map_or(frame, |(_, at)| at)).filter(|(path, _)| is_own(path))
+}
+
+/// Whether a path is the repository's own: not elsewhere on the machine, and not what it depends on.
+pub(super) fn is_own(path: &str) -> bool {
+    const FOREIGN: &[&str] =
+        &["node_modules/", "site-packages/", "dist-packages/", ".venv/", "venv/", "vendor/", ".cargo/"];
+    !path.starts_with(['/', '~', '<'])
+        && !FOREIGN.iter().any(|part| path.starts_with(part) || path.contains(&format!("/{part}")))
 }
 
 /// The totals of a summary in words: `3 failed, 1 skipped, 4 passed`, whatever stands between them.

@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::{
     Lines, Located, Report, Tally,
-    text::{expression, relative},
+    text::{expression, is_own, relative},
 };
 
 const RULE: &str = "======================================================================";
@@ -43,10 +43,12 @@ fn session(lines: &mut Lines<'_>, range: std::ops::Range<usize>, report: &mut Re
     let first = range.clone().find(|index| is_block(lines, *index)).unwrap_or(range.end);
     let mut named = loud_results(lines, range.start..first);
     let mut failing = BTreeSet::new();
+    let mut blocks = BTreeSet::new();
     let starts: Vec<usize> = (first..range.end).filter(|index| is_block(lines, *index)).collect();
     for (nth, start) in starts.iter().enumerate() {
         let end = starts.get(nth + 1).copied().unwrap_or(range.end);
         let Some((name, base)) = header(lines.at(start + 1)) else { continue };
+        blocks.insert(name.clone());
         if named.tests.get(&name).is_none_or(|tally| tally.failed == 0) {
             named.record(&name, TestStatus::Failed);
         }
@@ -58,6 +60,9 @@ fn session(lines: &mut Lines<'_>, range: std::ops::Range<usize>, report: &mut Re
         }
         named.locate(failure(lines, start + 2..end, name));
     }
+    // nose2 names a test once more whose subtests failed.
+    let is_parent = |name: &String, tally: &Tally| tally.failed > 0 && !blocks.contains(name) && failing.contains(name);
+    named.tests.retain(|name, tally| !is_parent(name, tally));
     let told = told(result, ran, failing.len());
     named.sum_up(told);
     report.absorb(named);
@@ -129,7 +134,7 @@ fn loud_results(lines: &mut Lines<'_>, range: std::ops::Range<usize>) -> Report 
 fn failure(lines: &Lines<'_>, range: std::ops::Range<usize>, test: String) -> Located {
     let mut frames = range.clone().filter_map(|index| FRAME.captures(lines.at(index)));
     let (path, line) = frames
-        .rfind(|found| !found[1].starts_with('/'))
+        .rfind(|found| is_own(&found[1]))
         .and_then(|found| Some((relative(&found[1]), found[2].parse().ok()?)))
         .unzip();
     let raised = range.clone().rev().find(|index| FRAME.is_match(lines.at(*index))).unwrap_or(range.start);

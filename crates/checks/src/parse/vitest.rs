@@ -15,7 +15,7 @@ use regex::Regex;
 
 use super::{
     LOCATED, Lines, Located, Report,
-    text::{counts, expression, place},
+    text::{counts, expression, is_own, place},
 };
 
 static RUN: LazyLock<Regex> = LazyLock::new(|| expression(r"^ ?(?:RUN|DEV) +v\d+\.\d+\.\d+"));
@@ -126,8 +126,8 @@ fn body(lines: &Lines<'_>, range: Range<usize>) -> Range<usize> {
 /// The words of a failure up to its first frame, and that frame.
 fn failure(lines: &Lines<'_>, range: Range<usize>, test: String) -> Located {
     let own = |line: &str| {
-        let frame = line.strip_prefix(" ❯ ").filter(|frame| !frame.contains("node_modules/"))?;
-        place(frame.rsplit(' ').next()?).filter(|(path, _)| !path.starts_with('/'))
+        let frame = line.strip_prefix(" ❯ ")?;
+        place(frame.rsplit(' ').next()?).filter(|(path, _)| is_own(path))
     };
     let (path, line) = range.clone().find_map(|index| own(lines.at(index))).unzip();
     let words = range.map(|index| lines.at(index)).take_while(|line| !line.starts_with(" ❯ "));
