@@ -116,6 +116,8 @@ async fn ports(home: &Path, config: &Config, checks_at_once: usize) -> Result<(P
     let agents = agents::Options {
         directories: config.agents.directories(home),
         acp: config.agents.acp.clone(),
+        recipes: config.agents.recipes.clone(),
+        profiles: config.profiles().to_vec(),
         ..agents::Options::default()
     };
     let models = gateway::Options {

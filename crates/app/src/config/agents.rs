@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agents::acp;
+use agents::{acp, cli};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -23,11 +23,12 @@ pub struct Agents {
     /// Whether a person's own login may be lent to an agent.
     pub own_logins: bool,
     pub acp: Vec<acp::Spec>,
+    pub recipes: Vec<cli::Recipe>,
 }
 
 impl Default for Agents {
     fn default() -> Self {
-        Self { directories: None, own_logins: true, acp: Vec::new() }
+        Self { directories: None, own_logins: true, acp: Vec::new(), recipes: Vec::new() }
     }
 }
 
@@ -46,6 +47,7 @@ impl Agents {
 /// An agent of the configuration, by how it is driven.
 enum Agent {
     Acp(acp::Spec),
+    CommandLine(cli::Recipe),
 }
 
 impl FromTable for Agent {
@@ -56,16 +58,16 @@ impl FromTable for Agent {
         }
         let kind = table.remove("kind");
         let wrong = |error: toml::de::Error| error.message().to_owned();
-        match kind.as_ref().and_then(toml::Value::as_str) {
-            Some("acp") => {
-                let spec = acp::Spec { name: name.to_owned(), ..acp::Spec::deserialize(table).map_err(wrong)? };
-                if spec.argv.is_empty() {
-                    return Err("`argv` is missing: the program and its arguments".to_owned());
-                }
-                Ok(Self::Acp(spec))
+        let is_startable = table.contains_key("argv");
+        let name = name.to_owned();
+        let agent = match kind.as_ref().and_then(toml::Value::as_str) {
+            Some("acp") => Self::Acp(acp::Spec { name, ..Deserialize::deserialize(table).map_err(wrong)? }),
+            Some("command-line") => {
+                Self::CommandLine(cli::Recipe { name, ..Deserialize::deserialize(table).map_err(wrong)? })
             }
-            _ => Err("`kind` must be \"acp\" or \"command-line\"".to_owned()),
-        }
+            _ => return Err("`kind` must be \"acp\" or \"command-line\"".to_owned()),
+        };
+        if is_startable { Ok(agent) } else { Err("`argv` is missing: the program and its arguments".to_owned()) }
     }
 }
 
@@ -87,6 +89,7 @@ impl<'de> Deserialize<'de> for Agents {
                         "own_logins" => agents.own_logins = map.next_value()?,
                         name => match map.next_value_seed(Named::<Agent>::new(name))? {
                             Agent::Acp(spec) => agents.acp.push(spec),
+                            Agent::CommandLine(recipe) => agents.recipes.push(recipe),
                         },
                     }
                 }

@@ -8,7 +8,7 @@ mod tables;
 
 use std::{fs, io, path::Path};
 
-use domain::{Fault, budget::BudgetRule};
+use domain::{Fault, budget::BudgetRule, profile::Profile};
 use gateway::{ModelConfig, ProviderConfig};
 use serde::Deserialize;
 
@@ -29,6 +29,7 @@ pub struct Config {
     pub network: Network,
     pub sandbox: Sandbox,
     pub agents: Agents,
+    profiles: Tables<Profile>,
     providers: Tables<ProviderConfig>,
     models: Tables<ModelConfig>,
     budgets: Budgets,
@@ -37,6 +38,10 @@ pub struct Config {
 }
 
 impl Config {
+    pub fn profiles(&self) -> &[Profile] {
+        &self.profiles.0
+    }
+
     pub fn providers(&self) -> &[ProviderConfig] {
         &self.providers.0
     }
@@ -136,6 +141,9 @@ mod tests {
             [Path::new("/opt/agents"), Path::new("/home/ada/.overnight/agents")]
         );
         assert!(!config.agents.own_logins);
+        assert_eq!(config.agents.recipes[0].name, "mine");
+        let profile = &config.profiles()[0];
+        assert_eq!((profile.name.as_str(), profile.source.as_str()), ("night-watch", "configuration"));
         assert_eq!((config.agents.acp.len(), config.agents.acp[0].name.as_str()), (1, "goose"));
         assert_eq!(
             (config.stalls.bounds().unwrap().quiet.as_secs(), config.stalls.bounds().unwrap().repeats),
@@ -188,6 +196,9 @@ mod tests {
             ("[agents.goose]\nkind = \"acp\"\nargv = [\"goose\"]\nenvy = {}\n", "envy"),
             ("[agents.Goose]\nkind = \"acp\"\nargv = [\"goose\"]\n", "lower case"),
             ("[agents]\ngoose = 3\n", "goose"),
+            ("[agents.mine]\nkind = \"command-line\"\nargv = [\"mine\"]\nevents = \"xml\"\n", "jsonl"),
+            ("[profiles.Watch]\n", "lower case"),
+            ("[profiles.watch]\nprompts = \"x\"\n", "`watch`: unknown field `prompts`"),
             ("[providers.corp]\nkey = \"K\"\n", "`corp`: missing field `base_url`"),
             ("[providers.corp]\nname = \"x\"\nbase_url = \"http://x\"\n", "leave `name` out"),
             ("[models.big]\nprovider = \"corp\"\nprice = 3\n", "`big`: "),

@@ -2,6 +2,8 @@
 
 use std::{fmt, marker::PhantomData};
 
+use agents::profiles::Section;
+use domain::profile::Profile;
 use gateway::{ModelConfig, ProviderConfig};
 use serde::{
     Deserialize, Deserializer,
@@ -84,5 +86,15 @@ impl FromTable for ProviderConfig {
 impl FromTable for ModelConfig {
     fn read(name: &str, table: toml::Table) -> Result<Self, String> {
         with_name(name, table)
+    }
+}
+
+impl FromTable for Profile {
+    fn read(name: &str, table: toml::Table) -> Result<Self, String> {
+        let section = Section::deserialize(table).map_err(|error| error.message().to_owned())?;
+        section.profile(name, "configuration").map_err(|fault| match fault.hint {
+            Some(hint) => format!("{}: {hint}", fault.what),
+            None => fault.what,
+        })
     }
 }

@@ -4,7 +4,10 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::json;
 
-use crate::harness::Place;
+use crate::{
+    harness::Place,
+    model::{Model, tool},
+};
 
 const GOOSE: &str = r#"
 [agents]
@@ -120,4 +123,29 @@ fn a_configuration_that_cannot_be_stops_the_daemon_with_its_line() {
         let refused = place.on(&["list"]).refused();
         assert!(refused.contains(wanted) && refused.contains("config.toml"), "{text}: {refused}");
     }
+}
+
+#[test]
+fn profiles_are_those_of_the_base_the_configuration_and_the_ready_made() {
+    let place = Place::new();
+    place.configure("[profiles.night-watch]\ndescription = \"Watches at night\"\nread_only = true\n");
+    let own =
+        |name: &str| format!("---\nname: {name}\ndescription: Speaks of it\n---\nYou are the speaker of files.\n");
+    place.write(".claude/agents/speaker.md", &own("speaker"));
+    place.commit("A profile");
+    let text = place.on(&["profiles"]).ok();
+    for wanted in ["speaker", ".claude/agents/speaker.md", "night-watch", "reads only", "code-reviewer", "ready-made"] {
+        assert!(text.contains(wanted), "`{wanted}` is missing:\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+
+    let model = Model::say(&place, &json!([tool("finish", &json!({ "summary": "It says one." }))]));
+    model.run(&place, &["--profile", "speaker", "--report", "--wait"]).ok();
+    assert!(place.on(&["show", "1"]).ok().contains("profile     speaker"));
+    assert!(place.on(&["export", "1"]).ok().contains("speaker of files"), "what it said is kept with the task");
+
+    place.write(".github/agents/speaker.md", &own("speaker"));
+    place.commit("The same again");
+    let twice = model.run(&place, &["--profile", "speaker"]).refused();
+    assert!(twice.contains(".claude/agents/speaker.md") && twice.contains(".github/agents/speaker.md"), "{twice}");
 }
