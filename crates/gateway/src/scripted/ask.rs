@@ -110,7 +110,17 @@ impl Ask {
         let first = first.ok_or("messages: at least one of the user's is needed")?;
         let head = head.finish();
         let shell = shell::offered(body.tools);
-        Ok(Self { model: body.model, streamed: body.stream, first, opening, last, index, head, goes_on_from: None, shell })
+        Ok(Self {
+            model: body.model,
+            streamed: body.stream,
+            first,
+            opening,
+            last,
+            index,
+            head,
+            goes_on_from: None,
+            shell,
+        })
     }
 
     /// A request of contents; its path says the rest.

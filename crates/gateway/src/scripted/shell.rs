@@ -107,7 +107,10 @@ mod tests {
         let cases = [
             (json!([{"name": "Read"}, {"name": "Bash", "input_schema": schema}]), "Bash"),
             (json!([{"type": "function", "function": {"name": "bash", "parameters": schema}}]), "bash"),
-            (json!([{"functionDeclarations": [{"name": "run_shell_command", "parametersJsonSchema": schema}]}]), "run_shell_command"),
+            (
+                json!([{"functionDeclarations": [{"name": "run_shell_command", "parametersJsonSchema": schema}]}]),
+                "run_shell_command",
+            ),
         ];
         for (tools, name) in cases {
             assert_eq!(run(&tools), Some((name.to_owned(), told.clone())), "{tools}");
