@@ -34,7 +34,7 @@ use self::programs::Programs;
 pub struct Options {
     /// Output tokens that one model reply may have.
     pub max_output: u32,
-    /// Bytes of conversation above which the oldest tool results are left out of it (a token is some 3.5 bytes).
+    /// Bytes of conversation above which its older part is summed up (a token is some 3.5 bytes).
     pub max_conversation: usize,
     /// The longest that one shell command of the built-in agent may live, however often it is polled.
     pub command_timeout: Duration,

@@ -22,7 +22,7 @@ use domain::{
     ids::CommentId,
     ports::{
         BoxFuture,
-        agent::{Agent, EntryBody, Hands, ModelNeed, Needs, TurnConclusion, TurnEnd, TurnRequest},
+        agent::{Agent, Entry, EntryBody, Hands, ModelNeed, Needs, TurnConclusion, TurnEnd, TurnRequest},
         model::{Message, Model, ModelFault, ModelRequest, Part, Role},
     },
 };
@@ -55,8 +55,9 @@ impl Builtin {
 
     async fn run(&self, request: &TurnRequest, hands: &Hands) -> Result<TurnEnd, Fault> {
         let entries = hands.transcript.load().await?;
-        // Only who begins a conversation in the middle of an attempt needs it.
-        let account = prompts::account(&entries, request);
+        let is_open = |entry: &Entry| entry.turn == request.turn && matches!(entry.body, EntryBody::Prompt { .. });
+        // For a conversation that begins in the middle of an attempt, which shows only once the entries are taken in.
+        let account = if entries.iter().any(is_open) { String::new() } else { prompts::account(&entries, request) };
         let mut talk = Conversation::rebuild(entries, request);
         // Told again, in case the word was lost with the process that wrote them. (Those of the prompt need no word: whoever
         // made the prompt knows.)

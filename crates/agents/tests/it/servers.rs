@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::ports::agent::{EntryBody, Mode, Prompt};
+use domain::{
+    ports::agent::{EntryBody, Mode, Prompt},
+    profile::Profile,
+};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, Script, Step, call, calls, finish};
@@ -155,6 +158,16 @@ async fn a_planning_turn_calls_only_what_reads() {
     let results = scene.results();
     assert_eq!(results[0].0, "echo: one hello");
     assert!(results[1].1 && !scene.path("written").exists(), "{results:?}");
+}
+
+#[tokio::test]
+async fn a_profile_without_servers_starts_none() {
+    let mut scene = scene(vec![finish("done")], &[("a", "well")]);
+    let tools = Some(vec!["read".to_owned()]);
+    scene.turn.profile = Some(Arc::new(Profile { prompt: "Only read.".to_owned(), tools, ..Profile::default() }));
+    scene.finished().await;
+    assert_eq!(self::tools(&scene).join(" "), "read ask finish");
+    assert!(!opening(&scene).contains("Servers"), "{}", opening(&scene));
 }
 
 #[tokio::test]

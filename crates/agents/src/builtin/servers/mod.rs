@@ -78,7 +78,9 @@ impl<'a> Servers<'a> {
 
     /// Starts all servers, side by side, for a conversation that begins: what they lend, and what the model is told of them.
     pub async fn introduce(&mut self, profile: Option<&Profile>) -> (Lending, String) {
-        if self.configs.is_empty() && self.remarks.is_empty() {
+        let has_tools = |tools: &Vec<String>| tools.iter().any(|tool| tool == "mcp" || tool.starts_with("mcp_"));
+        let is_asked_for = profile.and_then(|profile| profile.tools.as_ref()).is_none_or(has_tools);
+        if !is_asked_for || (self.configs.is_empty() && self.remarks.is_empty()) {
             return (Lending::default(), String::new());
         }
         let sandbox = self.sandbox;
