@@ -70,7 +70,7 @@ def work(text):
             update(sessionUpdate="tool_call_update", toolCallId=f"{at}", status="completed", rawOutput="y" * (1 << 16))
     if how == "waits" or (how == "waits-once" and not os.path.exists(home + "/waited")):
         open(home + "/waited", "w").close()
-        subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        subprocess.Popen(["sleep", "5"], start_new_session=True)
         open("working", "w").close()
         until_canceled()
         return "cancelled"

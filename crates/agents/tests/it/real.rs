@@ -173,7 +173,7 @@ async fn each_works_and_goes_on_in_its_session() {
 #[tokio::test]
 async fn each_ends_when_it_is_told_to() {
     for agent in chosen() {
-        let replies = json!([{"shell": "echo $$ >pid; touch began; sleep 1000"}, {"text": "Slept."}]);
+        let replies = json!([{"shell": "echo $$ >pid; touch began; exec sleep 1000"}, {"text": "Slept."}]);
         let Some(trial) = Trial::of(agent, replies).await else { return };
         let began = trial.scene.path("began");
         let (end, ()) = tokio::join!(trial.run(), async {
@@ -183,6 +183,9 @@ async fn each_ends_when_it_is_told_to() {
             trial.scene.phone.interrupt.send_replace(true);
         });
         assert_eq!(end.conclusion, TurnConclusion::Interrupted, "{}", trial.agent);
+        // Some leave it behind; here is no sandbox that would end it.
+        let pid = rustix::process::Pid::from_raw(trial.scene.got("pid").trim().parse().unwrap()).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 }
 
