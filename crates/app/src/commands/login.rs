@@ -8,10 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use api::wire::Agents;
-use domain::{Fault, ports::model::Credentials};
+use api::wire::{Agents, Task};
+use domain::{Fault, ids::TaskId, ports::model::Credentials};
 
-use super::Context;
+use super::{Context, run};
+use crate::client::of_task;
 
 /// The most that one credential file holds, in bytes.
 const BYTES: u64 = 256 << 10;
@@ -39,6 +40,16 @@ pub fn of(context: &Context, agent: &str) -> Result<BTreeMap<String, String>, Fa
             .hint(format!("log in with `{agent}` on this machine first, or leave `--login own` out")));
     }
     Ok(login)
+}
+
+/// The caller's keys for another task with the brief of this one, and the login that it was lent.
+pub fn with_keys(context: &Context, task: TaskId) -> Result<Credentials, Fault> {
+    let mut credentials = run::credentials();
+    let Task { summary, brief, .. } = context.client.get_json(&of_task(task, ""))?;
+    if let (true, Some(agent)) = (summary.holds_key, &brief.agent) {
+        credentials.0.extend(of(context, agent)?);
+    }
+    Ok(credentials)
 }
 
 /// `None`: it is not there.

@@ -180,6 +180,19 @@ mod tests {
     }
 
     #[test]
+    fn who_works_is_said_by_flags_too() {
+        let file = "+++\nagent = \"claude\"\nprofile = \"implementer\"\nfallbacks = [\"builtin\"]\n+++\n# Do it\n";
+        let words =
+            ["--brief", "x", "--agent", "codex", "--login", "own", "--fallback", ":big", "--plan", "--critic", "c"];
+        let accepted = amended(brief_file::parse(file).unwrap(), &words).accept().unwrap();
+        assert_eq!((accepted.agent.name.as_str(), accepted.agent.login), ("codex", Login::Own));
+        assert_eq!((accepted.profile.as_deref(), accepted.critic.as_deref()), (Some("implementer"), Some("c")));
+        let fallbacks: Vec<String> =
+            accepted.fallbacks.into_iter().map(|fallback| brief::Fallback(fallback).into()).collect();
+        assert_eq!(fallbacks, ["builtin", ":big"]);
+    }
+
+    #[test]
     fn a_program_after_the_dashes_is_the_agent() {
         let brief = amended(wire::Brief::default(), &["Fix the lints", "--", "cargo", "clippy", "--fix"]);
         let accepted = brief.accept().unwrap();

@@ -4,7 +4,7 @@ use api::wire::{self, Spoken};
 use domain::{Fault, ids::TaskId, summary::Phase};
 use serde::Serialize;
 
-use super::{Context, console, run, text_or_stdin, wait};
+use super::{Context, console, login, text_or_stdin, wait};
 use crate::{
     Exit,
     cli::{Answer, Comment},
@@ -60,6 +60,6 @@ pub fn restore(context: &Context, task: TaskId) -> Result<Exit, Fault> {
 }
 
 pub fn retry(context: &Context, task: TaskId) -> Result<Exit, Fault> {
-    say(context, task, "retry", &wire::Retry { credentials: run::credentials() })?;
+    say(context, task, "retry", &wire::Retry { credentials: login::with_keys(context, task)? })?;
     Ok(Exit::Well)
 }

@@ -6,7 +6,7 @@ use domain::{
     ports::{agent::TurnConclusion, model::Compared},
 };
 
-use super::{Context, console, run, say::say, text_or_stdin};
+use super::{Context, console, login, run, say::say, text_or_stdin};
 use crate::{
     Exit,
     cli::{Fork, Replay, Rewind},
@@ -17,7 +17,9 @@ use crate::{
 pub fn fork(context: &Context, args: Fork) -> Result<Exit, Fault> {
     let Fork { of, at, attempt, message, model, agent } = args;
     let text = text_or_stdin(message)?;
-    let asked = wire::Fork { attempt, turn: at, text, model, agent, credentials: run::credentials() };
+    // Another agent works with a key: the login was for the first one.
+    let credentials = if agent.is_some() { run::credentials() } else { login::with_keys(context, of.task)? };
+    let asked = wire::Fork { attempt, turn: at, text, model, agent, credentials };
     let answer = context.client.post(&of_task(of.task, "fork"), &asked)?;
     let Submitted { task, .. } = read_json(&answer)?;
     match context.form {

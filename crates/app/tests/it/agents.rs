@@ -99,6 +99,8 @@ fn a_login_is_lent_where_it_may_be_and_told_of() {
     for arguments in [&["show", "1", "--json"][..], &["logs", "1"], &["export", "1"]] {
         assert!(!place.on(arguments).ok().contains("sk-mine-8d2"));
     }
+    place.on(&["cancel", "1"]).ok();
+    assert!(place.on(&["retry", "1"]).ok().contains("T-2"), "a new task is lent it again");
     let nobodys = place.on(&["run", "x", "--login", "own"]).refused();
     assert!(nobodys.contains("whose login"), "{nobodys}");
     let none = place.on(&["run", "x", "--login", "own", "--agent", "builtin"]).refused();
