@@ -219,5 +219,6 @@ pub(super) fn pick<'a>(value: &'a Value, field: &str) -> Option<&'a Value> {
 
 /// Whether a value is this, as text.
 pub(super) fn is_text(value: &Value, text: &str) -> bool {
-    value.as_str().map_or_else(|| value.to_string() == text, |value| value == text)
+    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    value == text
 }

@@ -31,7 +31,7 @@ const AGENTS: [(&str, &str); 9] = [
     ("copilot", "claude-sonnet-5-5"),
     ("gemini", "gemini-3.8-flash"),
     ("qwen", "openai/scripted"),
-    ("codex-exec", "gpt-6.1-sol"),
+    ("codex-exec", "gpt-5"),
     ("claude-p", "claude-sonnet-5-5"),
     ("pi", "claude-sonnet-5-5"),
 ];
