@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     contract::Touched,
-    parse::{Located, Report, cut, normal_line},
+    parse::{Located, Report, cut, for_people, normal_line},
     verdict::{count, told as in_words},
 };
 
@@ -90,7 +90,7 @@ fn describe(told: &Told<'_>, page: &mut Page) {
     if loose.len() > most {
         page.line(&format!("and {} more in its output.", loose.len() - most));
     }
-    let explained = failures(told, page);
+    let (explained, is_said) = failures(told, page);
     let bare: Vec<String> =
         run.new_failures.iter().filter(|name| !explained.contains(&name.as_str())).cloned().collect();
     if !bare.is_empty() {
@@ -106,15 +106,20 @@ fn describe(told: &Told<'_>, page: &mut Page) {
             if run.known_failures.len() == 1 { "is" } else { "are" }
         ));
     }
-    let says_why = !explained.is_empty() || (run.new_failures.is_empty() && !run.missing.is_empty());
+    let says_why = is_said || (run.new_failures.is_empty() && !run.missing.is_empty());
     if !says_why {
-        excerpt(told.text, page);
+        let text = for_people(told.text);
+        // A document for programs says nothing more to a reader.
+        let is_document = text.trim_start().starts_with(['{', '[']);
+        if !is_document || told.report.located.is_empty() {
+            excerpt(&text, page);
+        }
     }
 }
 
-/// The new failures with their words, those that fail in the same way together; answers which they were. What is left of the
-/// page then is for names.
-fn failures<'a>(told: &Told<'a>, page: &mut Page) -> Vec<&'a str> {
+/// The new failures with their words, those that fail in the same way together; answers which they were, and whether any had
+/// words. What is left of the page then is for names.
+fn failures<'a>(told: &Told<'a>, page: &mut Page) -> (Vec<&'a str>, bool) {
     let new: BTreeSet<&str> = told.run.new_failures.iter().map(String::as_str).collect();
     let mut causes: Vec<(&Located, Vec<&'a str>)> = Vec::new();
     for located in &told.report.located {
@@ -127,12 +132,17 @@ fn failures<'a>(told: &Told<'a>, page: &mut Page) -> Vec<&'a str> {
         }
     }
     let mut explained = Vec::new();
+    let mut is_said = false;
     for (located, tests) in causes.iter().take(TESTS) {
         if !explained.is_empty() && page.left() < LIST {
             break;
         }
         page.line(&format!("- {}", tests[0]));
-        page.line(&message(located, "  "));
+        let words = message(located, "  ");
+        if !words.is_empty() {
+            page.line(&words);
+        }
+        is_said |= !located.message.is_empty();
         if let [_, same @ ..] = &tests[..]
             && !same.is_empty()
         {
@@ -141,7 +151,7 @@ fn failures<'a>(told: &Told<'a>, page: &mut Page) -> Vec<&'a str> {
         }
         explained.extend(tests);
     }
-    explained
+    (explained, is_said)
 }
 
 /// `path:line: message`, later lines indented.

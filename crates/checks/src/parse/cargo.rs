@@ -4,7 +4,10 @@
 //! src/lib.rs - f`. Doc tests lose their line, which moves with every edit above it. Integration binaries of two packages may
 //! share a name; tallies hold both.
 
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use domain::check::TestStatus;
 use regex::Regex;
@@ -95,7 +98,7 @@ fn suite(lines: &Lines<'_>, from: usize, label: &str, report: &mut Report) -> us
                     named.record(&name, TestStatus::Failed);
                 }
             }
-            uncaptured(lines, from..index, label, &mut named);
+            uncaptured(lines, from..index, &mut named);
             named.sum_up(told);
             report.absorb(named);
             return index + 1;
@@ -124,24 +127,24 @@ fn suite(lines: &Lines<'_>, from: usize, label: &str, report: &mut Report) -> us
     abandoned(named, report, lines.len())
 }
 
-/// With `--nocapture` a failure's words stand where they were printed, under its thread's name.
-fn uncaptured(lines: &Lines<'_>, range: std::ops::Range<usize>, label: &str, named: &mut Report) {
-    let told: BTreeSet<String> = named.located.iter().filter_map(|located| located.test.clone()).collect();
-    let silent = |name: &&str| !told.contains(*name);
-    let silent: Vec<String> = named.failed_names().filter(silent).map(str::to_owned).collect();
-    if silent.is_empty() {
-        return;
-    }
-    for index in
-        range.clone().filter(|index| lines.at(*index).contains("' ") && lines.at(*index).contains(" panicked at "))
-    {
-        let Some(thread) = lines.at(index).split('\'').nth(1) else { continue };
-        let name = full_name(label, thread);
-        if named.has_room() && silent.contains(&name) {
-            let is_said = |line: &&str| !line.starts_with("test ") && !line.is_empty();
-            let block: Vec<&str> = (index..range.end).map(|next| lines.at(next)).take_while(is_said).collect();
-            named.locate(last_words(&block, name));
+/// Where a failure's words stand apart from its name (`--nocapture`, a quiet nextest), its thread's name leads to them.
+pub(super) fn uncaptured(lines: &Lines<'_>, range: std::ops::Range<usize>, named: &mut Report) {
+    let told: BTreeSet<&str> = named.located.iter().filter_map(|located| located.test.as_deref()).collect();
+    let silent = named.failed_names().filter(|name| !told.contains(name));
+    let mut silent: BTreeMap<String, String> =
+        silent.map(|name| (name.split_once(' ').map_or(name, |(_, own)| own).to_owned(), name.to_owned())).collect();
+    for index in range.clone() {
+        if silent.is_empty() || !named.has_room() {
+            return;
         }
+        let line = lines.at(index);
+        let thread = line.split_once("thread '").filter(|_| line.contains(" panicked at ")).map(|(_, rest)| rest);
+        let thread = thread.and_then(|rest| rest.split_once("' ")).map(|(name, _)| name);
+        let Some(name) = thread.and_then(|thread| silent.remove(thread)) else { continue };
+        let is_said = |line: &&str| !line.starts_with("test ") && !line.trim().is_empty();
+        let block = (index..range.end).map(|next| lines.at(next)).take_while(is_said);
+        let block: Vec<&str> = block.map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
+        named.locate(last_words(&block, name));
     }
 }
 

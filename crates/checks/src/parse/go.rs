@@ -1,15 +1,21 @@
 //! `go test`, plain or `-v`. A test is named `package TestName/sub`. Plain output names no passing test, so there each package
 //! counts as one result of its own.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::LazyLock,
+};
 
 use domain::check::TestStatus;
 use regex::Regex;
 
 use super::{
-    Lines, Located, Passes, Report,
+    LOCATED, Lines, Located, Passes, Report,
     text::{expression, is_own, place},
 };
+
+/// Failures looked into: most parents say nothing, and are not kept.
+const LOOKED: usize = 5 * LOCATED;
 
 static RESULT: LazyLock<Regex> = LazyLock::new(|| expression(r"^\s*--- (PASS|FAIL|SKIP): (\S+) \(\d+\.\d+s\)$"));
 static PACKAGE: LazyLock<Regex> = LazyLock::new(|| {
@@ -74,6 +80,16 @@ fn package(lines: &mut Lines<'_>, range: std::ops::Range<usize>, report: &mut Re
 }
 
 fn results(lines: &Lines<'_>, range: std::ops::Range<usize>, package: &str, named: &mut Report) {
+    let mut looked = 0;
+    // Where each test began or went on to print.
+    let mut turns: HashMap<&str, Vec<usize>> = HashMap::new();
+    for index in range.clone() {
+        let line = lines.at(index);
+        let turn = ["=== RUN ", "=== CONT ", "=== NAME "].iter().find_map(|mark| line.strip_prefix(mark));
+        if let Some(name) = turn {
+            turns.entry(name.trim()).or_default().push(index);
+        }
+    }
     for index in range.clone() {
         let Some(found) = RESULT.captures(lines.at(index)) else { continue };
         let status = match &found[1] {
@@ -83,9 +99,11 @@ fn results(lines: &Lines<'_>, range: std::ops::Range<usize>, package: &str, name
         };
         let test = format!("{package} {}", &found[2]);
         named.record(&test, status);
-        if status == TestStatus::Failed && named.has_room() {
+        if status == TestStatus::Failed && named.has_room() && looked < LOOKED {
+            looked += 1;
             // A parent says nothing of its own.
-            let located = failure(lines, range.clone(), index, test);
+            let said = logged(lines, index..range.end, turns.get(&found[2]).map_or(&[][..], Vec::as_slice));
+            let located = failure(lines, index..range.end, &said, test);
             if !located.message.is_empty() {
                 named.locate(located);
             }
@@ -135,21 +153,23 @@ fn is_start(line: &str) -> bool {
         || line == "PASS"
 }
 
-/// Log lines stand under the result in plain output, and above it, since the test's `=== RUN`, with `-v`.
-fn failure(lines: &Lines<'_>, range: std::ops::Range<usize>, at: usize, test: String) -> Located {
-    let method = test.rsplit(' ').next().unwrap_or(&test);
-    let started =
-        range.clone().find(|index| lines.at(*index).strip_prefix("=== RUN").is_some_and(|rest| rest.trim() == method));
-    let body = match started {
-        Some(started) => started + 1..at,
-        None => at + 1..range.end,
-    };
+/// Log lines stand under the result in plain output, and above it, where the test printed, with `-v`.
+fn logged<'a>(lines: &Lines<'a>, after: std::ops::Range<usize>, turns: &[usize]) -> Vec<&'a str> {
     let is_end = |line: &&str| {
         RESULT.is_match(line) || line.starts_with("=== ") || *line == "FAIL" || line.starts_with("FAIL\t")
     };
-    let logged: Vec<&str> = body.map(|index| lines.at(index)).take_while(|line| !is_end(line)).collect();
-    if lines.at(at + 1).starts_with("panic: ") {
-        return panicked(lines, at + 1..range.end, test);
+    let from =
+        |start: usize, end: usize| (start..end).map(|index| lines.at(index)).take_while(move |line| !is_end(line));
+    match turns {
+        [] => from(after.start + 1, after.end).collect(),
+        _ => turns.iter().filter(|turn| **turn < after.start).flat_map(|turn| from(turn + 1, after.start)).collect(),
+    }
+}
+
+/// Reads what a failure at the start of `after` says.
+fn failure(lines: &Lines<'_>, after: std::ops::Range<usize>, logged: &[&str], test: String) -> Located {
+    if lines.at(after.start + 1).starts_with("panic: ") {
+        return panicked(lines, after.start + 1..after.end, test);
     }
     let last = logged.iter().rev().find_map(|line| LOGGED.captures(line));
     let (path, line) = last.and_then(|found| Some((found[1].to_owned(), found[2].parse().ok()?))).unzip();

@@ -8,7 +8,10 @@ use quick_xml::{
     events::{BytesStart, Event},
 };
 
-use super::{Located, Report, text::place};
+use super::{
+    Located, Report,
+    text::{looks_like_error, place},
+};
 
 /// Nested suites beyond this are taken for a broken file.
 const DEEPEST: usize = 64;
@@ -63,7 +66,11 @@ pub(super) fn read(content: &str) -> Option<Report> {
                 open += 1;
                 told.enter(&tag, open);
                 start(&tag, &mut suites, &mut case);
-                said = is_failure(tag.local_name().as_ref()).then(String::new);
+                let is_silent =
+                    case.as_ref().is_some_and(|case| case.status == TestStatus::Failed && case.message.is_empty());
+                let name = tag.local_name();
+                let is_output = matches!(name.as_ref(), "system-out" | "system-err") && is_silent;
+                said = (is_failure(name.as_ref()) || is_output).then(String::new);
                 if suites.len() > DEEPEST {
                     return None;
                 }
@@ -83,6 +90,7 @@ pub(super) fn read(content: &str) -> Option<Report> {
                     ("testcase", _) => finish(case.take(), &mut report),
                     ("testsuite", _) => drop(suites.pop()),
                     (name, Some(case)) if is_failure(name) => body(case, &said.take().unwrap_or_default()),
+                    ("system-out" | "system-err", Some(case)) => printed(case, &said.take().unwrap_or_default()),
                     _ => {}
                 }
             }
@@ -172,6 +180,15 @@ fn body(case: &mut Case, text: &str) {
             !["stack backtrace:", "note: run with", "at "].iter().any(|mark| line.starts_with(mark))
         };
         case.message = text.trim().lines().take_while(is_said).take(8).collect::<Vec<_>>().join("\n");
+    }
+}
+
+/// What a failed test printed, where its failure says nothing: from the first line that looks like an error.
+fn printed(case: &mut Case, text: &str) {
+    let from = text.lines().position(looks_like_error).unwrap_or(0);
+    let words: Vec<&str> = text.lines().skip(from).filter(|line| !line.trim().is_empty()).take(8).collect();
+    if !words.is_empty() {
+        body(case, &words.join("\n"));
     }
 }
 

@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 use serde::Deserialize;
 
 /// The output with such lines translated; untouched where there are none.
-pub(super) fn translated(output: &str) -> Cow<'_, str> {
+pub(crate) fn translated(output: &str) -> Cow<'_, str> {
     let marks = [r#""Action":""#, r#"{"reason":""#, r#""event":"#, r#""event": "#];
     if !marks.iter().any(|mark| output.contains(mark)) {
         return Cow::Borrowed(output);

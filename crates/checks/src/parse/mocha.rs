@@ -14,19 +14,25 @@ static CASE: LazyLock<Regex> = LazyLock::new(|| expression(r"^( {2,})(✔|✓|�
 static TOTAL: LazyLock<Regex> = LazyLock::new(|| expression(r"^  (\d+) (passing|pending|failing)(?: \(\d+\w+\))?$"));
 static NUMBERED: LazyLock<Regex> = LazyLock::new(|| expression(r"^  (\d+)\) (\S.*)$"));
 
+/// Lines within which the totals stand.
+const NEAR: usize = 12;
+
 pub(super) fn read(lines: &mut Lines<'_>, report: &mut Report) {
     let mut from = 0;
     while let Some(totals) = (from..lines.len()).find(|index| is_passing(lines.at(*index))) {
         let mut told = Tally::default();
-        let mut below = totals;
-        while let Some(found) = TOTAL.captures(lines.at(below)) {
+        let mut below = totals + 1;
+        // Something else may print in between.
+        for index in totals..(totals + NEAR).min(lines.len()) {
+            let Some(found) = TOTAL.captures(lines.at(index)) else { continue };
             let number: u32 = found[1].parse().unwrap_or(0);
             match &found[2] {
+                "passing" if index > totals => break,
                 "passing" => told.passed = number,
                 "failing" => told.failed = number,
                 _ => told.skipped = number,
             }
-            below += 1;
+            below = index + 1;
         }
         let first = (from..totals).find(|index| CASE.is_match(lines.at(*index))).unwrap_or(totals);
         let first = (from..first).rev().take_while(|index| lines.at(*index).starts_with("  ")).last().unwrap_or(first);

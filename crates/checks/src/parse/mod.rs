@@ -36,6 +36,7 @@ use complaints::Complaints;
 use domain::check::TestStatus;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use machine::translated as for_people;
 pub(crate) use text::{complaint, cut, normal_line, readable};
 
 /// Loose lines kept, different ones.

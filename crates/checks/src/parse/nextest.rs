@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::{
     Lines, Report,
-    cargo::last_words,
+    cargo::{self, last_words},
     text::{counts, expression},
 };
 
@@ -55,6 +55,7 @@ fn session(lines: &Lines<'_>, range: Range<usize>, report: &mut Report) -> usize
     }
     ends.iter().for_each(|(name, status)| named.record(name, *status));
     named.located.retain(|located| located.test.as_ref().is_some_and(|test| ends[test] == TestStatus::Failed));
+    cargo::uncaptured(lines, range.clone(), &mut named);
     match summary.and_then(|index| SUMMARY.captures(lines.at(index))) {
         Some(told) => {
             named.sum_up(counts(&told[3]));

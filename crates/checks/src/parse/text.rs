@@ -46,9 +46,14 @@ fn decoded(bytes: &[u8]) -> String {
         let units = bytes[2..].chunks_exact(2).map(|pair| from_bytes([pair[0], pair[1]]));
         char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
     };
+    // The mark alone may begin any bytes; most letters of a log have an empty half.
+    let is_wide = |empty: usize| {
+        let halves = || bytes.iter().take(4096).skip(2 + empty).step_by(2);
+        4 * halves().filter(|half| **half == 0).count() > halves().count()
+    };
     match bytes {
-        [0xff, 0xfe, ..] => wide(u16::from_le_bytes),
-        [0xfe, 0xff, ..] => wide(u16::from_be_bytes),
+        [0xff, 0xfe, ..] if is_wide(1) => wide(u16::from_le_bytes),
+        [0xfe, 0xff, ..] if is_wide(0) => wide(u16::from_be_bytes),
         [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
         _ => String::from_utf8_lossy(bytes).into_owned(),
     }

@@ -19,6 +19,12 @@ static HEADER: LazyLock<Regex> = LazyLock::new(|| {
 static RAN: LazyLock<Regex> = LazyLock::new(|| expression(r"^Ran (\d+) tests? in "));
 static COUNT: LazyLock<Regex> =
     LazyLock::new(|| expression(r"(failures|errors|skipped|expected failures|unexpected successes)=(\d+)"));
+/// A summary of which every word is understood.
+static WHOLE: LazyLock<Regex> = LazyLock::new(|| {
+    expression(
+        r"^(?:OK.*|FAILED \((?:(?:failures|errors|skipped|expected failures|unexpected successes)=\d+(?:, )?)+\))$",
+    )
+});
 static FRAME: LazyLock<Regex> = LazyLock::new(|| expression(r#"^\s*File "([^"]+)", line (\d+)"#));
 
 pub(super) fn read(lines: &mut Lines<'_>, report: &mut Report) {
@@ -27,7 +33,7 @@ pub(super) fn read(lines: &mut Lines<'_>, report: &mut Report) {
         let result = (ran + 1..ran + 4)
             .find(|index| lines.at(*index).starts_with("OK") || lines.at(*index).starts_with("FAILED"));
         // Without its last word it was killed, or more failed than can be read.
-        report.broken |= result.is_none();
+        report.broken |= result.is_none_or(|index| !WHOLE.is_match(lines.at(index)));
         report.cut_short |= result.is_none();
         let end = result.map_or(ran + 1, |index| index + 1);
         let result = lines.at(end - 1);
