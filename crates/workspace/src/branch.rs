@@ -73,7 +73,7 @@ impl Home {
     }
 
     pub fn discard(&self, repository: &Repository, task: TaskId) -> Result<(), Fault> {
-        for parent in [self.workspaces(), self.checkouts()] {
+        for parent in [self.workspaces(), self.homes(), self.checkouts()] {
             for place in read_dir(&parent)? {
                 let name = place.file_name().unwrap_or_default().to_string_lossy();
                 let rest = name.strip_prefix(&task.to_string());

@@ -7,6 +7,7 @@
 //! repositories/<id>/raised/<id>/         an environment that is being built
 //! repositories/<id>/path                 where the user's repository is
 //! workspaces/T-12.1/{upper,home,…}       one attempt
+//! homes/T-12.1/                          the HOME of an attempt whose workspace was given back: its agent's session is in it
 //! checkouts/<name>/{upper,home,…}        one check run
 //! trash/                                 renamed here, then removed in the background
 //! ```
@@ -91,7 +92,7 @@ impl Home {
             chores,
             root,
         });
-        for name in ["repositories", "workspaces", "checkouts", "trash"] {
+        for name in ["repositories", "workspaces", "homes", "checkouts", "trash"] {
             make_dir(&home.root.join(name))?;
         }
         janitor(Arc::downgrade(&home), inbox)?;
@@ -115,6 +116,15 @@ impl Home {
 
     pub fn workspaces(&self) -> PathBuf {
         self.root.join("workspaces")
+    }
+
+    /// Where the HOME of an attempt waits for its next workspace.
+    pub fn kept_home(&self, key: AttemptKey) -> PathBuf {
+        self.homes().join(key.to_string())
+    }
+
+    pub fn homes(&self) -> PathBuf {
+        self.root.join("homes")
     }
 
     pub fn checkouts(&self) -> PathBuf {

@@ -9,14 +9,14 @@ use std::{ffi::OsStr, fs, path::Path};
 use domain::{
     Fault,
     environment::EnvironmentId,
-    ids::CommitId,
+    ids::{AttemptKey, CommitId},
     ports::{
         sandbox::Confinement,
         workspace::{PrepareRequest, Prepared},
     },
 };
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, unlinkat},
+    fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags, openat, openat2, renameat_with, unlinkat},
     io::Errno,
 };
 
@@ -82,8 +82,20 @@ impl Home {
                 environment: surroundings.environment.as_ref(),
                 confinement: surroundings.confinement,
             };
-            store.lay_out(&place, wanted)
+            let prepared = store.lay_out(&place, wanted)?;
+            self.bring_home(&place, request.key)?;
+            Ok(prepared)
         })
+    }
+
+    /// Puts the HOME that an earlier workspace of the attempt left in place of the empty one.
+    fn bring_home(&self, place: &Place, key: AttemptKey) -> Result<(), Fault> {
+        let kept = self.kept_home(key);
+        match renameat_with(CWD, &kept, CWD, place.home(), RenameFlags::EXCHANGE) {
+            Ok(()) => self.throw_away(&kept),
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(io_fault("bring back", &kept, &errno.into())),
+        }
     }
 }
 

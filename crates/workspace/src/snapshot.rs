@@ -1,6 +1,8 @@
 //! `snapshot` and `release`: what is in a workspace becomes one commit on the base; and a workspace is removed only when
 //! a commit is known to hold it.
 
+use std::fs;
+
 use domain::{
     Fault,
     ids::{AttemptKey, CommitId},
@@ -8,7 +10,7 @@ use domain::{
 };
 
 use crate::{
-    git::Identity,
+    git::{Identity, io_fault},
     home::Home,
     import::{Import, Imported, Planned},
     layered::Layered,
@@ -54,6 +56,13 @@ impl Home {
                     ))
                     .hint("take a snapshot first"));
                 }
+            }
+            let kept = self.kept_home(key);
+            if snapshot.is_some() && place.home().is_dir() {
+                self.throw_away(&kept)?;
+                fs::rename(place.home(), &kept).map_err(|error| io_fault("keep", &place.home(), &error))?;
+            } else if snapshot.is_none() {
+                self.throw_away(&kept)?;
             }
             self.throw_away(place.root())
         })

@@ -253,7 +253,8 @@ pub trait Workspaces: Send + Sync {
     fn snapshot(&self, request: SnapshotRequest) -> BoxFuture<'_, Result<Snapshot, Fault>>;
 
     /// Removes the workspace after proving that `snapshot` holds everything in it that is not ignored. `Conflict` when it does not
-    /// (nothing is removed then). Done already: Ok. `None`: nothing of it is wanted, as its snapshots are in the store.
+    /// (nothing is removed then), and keeps its HOME for the attempt's next workspace: the agent's session is in it. Done already: Ok.
+    /// `None`: nothing of it is wanted, HOME included, as its snapshots are in the store.
     fn release(
         &self,
         repository: Repository,

@@ -27,6 +27,9 @@ async fn remove(job: &Job<'_>, branch: Branch) -> Result<(), Fault> {
         let _hands = job.site.hands.seize(job.key(attempt.no)).await;
         job.site.previews.sweep(job.site, Sweep::Of(job.key(attempt.no))).await;
         keep_and_release(job, attempt.no).await?;
+        // No session is gone on with.
+        let repository = job.task.origin.repository.clone();
+        job.site.ports.workspaces.release(repository, job.key(attempt.no), None).await?;
     }
     match branch {
         Branch::Remove => job.site.ports.workspaces.discard(job.task.origin.repository.clone(), job.task.id).await,

@@ -250,6 +250,33 @@ async fn a_workspace_is_released_only_when_the_snapshot_holds_it() {
 }
 
 #[tokio::test]
+async fn an_attempts_home_outlives_its_workspace_until_nothing_of_it_is_wanted() {
+    let ground = Ground::new();
+    let origin = ground.resolve().await;
+    let session = ground.home().join("workspaces").join(KEY.to_string()).join("home/.agent/session");
+    let kept = ground.home().join("homes").join(KEY.to_string());
+    ground.prepare(&origin).await;
+    fs::create_dir_all(session.parent().unwrap()).unwrap();
+    fs::write(&session, "so far").unwrap();
+    let snapshot = ground.snapshot(&origin, 1).await;
+    for _ in 0..2 {
+        ground.rooms.release(origin.repository.clone(), KEY, Some(snapshot.commit.clone())).await.unwrap();
+        assert!(!session.exists() && kept.is_dir());
+    }
+    ground.prepare(&origin).await;
+    assert_eq!(fs::read_to_string(&session).unwrap(), "so far");
+    assert!(!kept.exists());
+    ground.rooms.release(origin.repository.clone(), KEY, Some(snapshot.commit.clone())).await.unwrap();
+    ground.rooms.release(origin.repository.clone(), KEY, None).await.unwrap();
+    assert!(!kept.exists());
+    ground.prepare(&origin).await;
+    assert!(!session.exists());
+    ground.rooms.release(origin.repository.clone(), KEY, Some(snapshot.commit)).await.unwrap();
+    ground.rooms.discard(origin.repository.clone(), KEY.task).await.unwrap();
+    assert!(!kept.exists());
+}
+
+#[tokio::test]
 async fn a_workspace_rebuilt_from_a_snapshot_shows_it_as_uncommitted_changes() {
     let ground = Ground::new();
     let origin = ground.resolve().await;
