@@ -3,6 +3,7 @@
 
 use std::{
     ffi::OsString,
+    io::Read,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -30,10 +31,20 @@ pub(crate) struct Programs {
 pub(crate) struct Found {
     /// To be started by this path, which is the same inside a sandbox.
     pub program: PathBuf,
+    /// The Node that was installed with it, where it is a script for one: its sandbox's PATH is the repository's, and may lead to another.
+    pub node: Option<PathBuf>,
     /// What a sandbox must be shown for it.
     pub exposed: Vec<PathBuf>,
     /// Of the package it belongs to.
     pub version: Option<String>,
+}
+
+impl Found {
+    /// How it is started.
+    pub fn argv(&self) -> Vec<String> {
+        let words = self.node.iter().chain([&self.program]);
+        words.map(|path| path.to_string_lossy().into_owned()).collect()
+    }
 }
 
 impl Programs {
@@ -53,8 +64,9 @@ impl Programs {
             let directory = directory.canonicalize().ok()?;
             let places = [directory.join("bin").join(name), directory.join(PACKAGES).join(".bin").join(name)];
             let program = places.into_iter().find(|place| is_program(place))?;
-            let version = version(&program.canonicalize().ok()?);
-            Some(Found { program, exposed: vec![directory], version })
+            let real = program.canonicalize().ok()?;
+            let node = node(&real, &directory);
+            Some(Found { program, node, exposed: vec![directory], version: version(&real) })
         })
     }
 
@@ -64,8 +76,9 @@ impl Programs {
             .map(|directory| directory.join(name))
             .find(|place| is_program(place))?;
         let program = place.canonicalize().ok()?;
-        let exposed = exposed(&program).into_iter().collect();
-        Some(Found { version: version(&program), program, exposed })
+        let exposed = exposed(&program);
+        let node = exposed.as_ref().and_then(|root| node(&program, root));
+        Some(Found { version: version(&program), program, node, exposed: exposed.into_iter().collect() })
     }
 }
 
@@ -82,6 +95,16 @@ fn exposed(program: &Path) -> Option<PathBuf> {
     let node = root.parent().filter(|above| root.ends_with("lib") && is_program(&above.join("bin/node")));
     // The parent of a `lib` in a person's HOME holds much else.
     Some(node.filter(|above| !above.ends_with(".local")).unwrap_or(root).to_owned())
+}
+
+/// The Node of an installation, for a program of it that is a script.
+fn node(program: &Path, root: &Path) -> Option<PathBuf> {
+    let mut line = [0; 64];
+    let read = std::fs::File::open(program).and_then(|mut file| file.read(&mut line)).ok()?;
+    let first = line[..read].split(|byte| *byte == b'\n').next()?;
+    let is_script = first.starts_with(b"#!") && first.split(|byte| b"/ \t".contains(byte)).any(|word| word == b"node");
+    let places = [root.join("bin/node"), root.join(PACKAGES).join(".bin/node")];
+    is_script.then_some(places)?.into_iter().find(|place| is_program(place))
 }
 
 fn is_program(path: &Path) -> bool {
@@ -159,6 +182,22 @@ mod tests {
         let found = programs.find("agent").unwrap();
         assert_eq!(found.program, other.join("node_modules/@some/agent/dist/index.js"), "the link may not be seen");
         assert_eq!((found.exposed, found.version.as_deref()), (vec![other], Some("2.0.0")));
+    }
+
+    #[test]
+    fn a_script_for_node_is_started_by_the_node_beside_it() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        install(&home, "node_modules/.bin", "1.0.0");
+        let script = home.join("node_modules/@some/agent/dist/index.js");
+        let programs = Programs { directories: vec![home.clone()], path: OsString::new() };
+        let path = |path: &Path| path.display().to_string();
+        let link = path(&home.join("node_modules/.bin/agent"));
+        assert_eq!(programs.find("agent").unwrap().argv(), [link.clone()], "no script for Node");
+        fs::write(&script, "#!/usr/bin/env -S node --no-warnings\n").unwrap();
+        assert_eq!(programs.find("agent").unwrap().argv(), [link.clone()], "there is no Node beside it");
+        program(&home.join("node_modules/.bin/node"));
+        assert_eq!(programs.find("agent").unwrap().argv(), [path(&home.join("node_modules/.bin/node")), link]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(crate) struct Request<'a> {
     pub place: &'a Prepared,
     pub reach: Reach,
     pub confinement: Confinement,
-    /// Shown, with what they hold first on PATH.
+    /// Shown at their real paths.
     pub programs: Vec<PathBuf>,
     /// Besides what the definition allows.
     pub allow: Vec<String>,
@@ -84,11 +84,9 @@ impl Site {
             }
         };
         env.add(request.env);
-        if !request.programs.is_empty() {
-            // By their real paths, at which a sandbox shows what it shows.
-            let programs = request.programs.iter().map(|path| real(path)).collect::<Result<Vec<_>, _>>()?;
-            env.first_on_path(&programs)?;
-            readable.extend(programs);
+        // By their real paths, at which a sandbox shows what it shows.
+        for programs in &request.programs {
+            readable.push(real(programs)?);
         }
         let spec = SandboxSpec {
             root: place.root.clone(),
@@ -183,21 +181,6 @@ impl Variables {
             }
         }
     }
-
-    /// Has the programs below these directories found before all others.
-    fn first_on_path(&mut self, programs: &[PathBuf]) -> Result<(), Fault> {
-        let directories = programs.iter().flat_map(|path| [path.join("bin"), path.join("node_modules/.bin")]);
-        let path = std::env::join_paths(directories).ok().and_then(|path| path.into_string().ok());
-        let path = path.ok_or_else(|| {
-            Fault::environment(format!("these cannot be named on PATH: {programs:?}"))
-                .hint("install the programs where the path is UTF-8 and has no colon")
-        })?;
-        match self.0.iter_mut().find(|(known, _)| known == "PATH") {
-            Some((_, known)) => *known = format!("{path}:{known}"),
-            None => self.0.push(("PATH".to_owned(), path)),
-        }
-        Ok(())
-    }
 }
 
 fn limits(limits: Limits, resources: Resources, output_bytes: u64) -> Limits {
@@ -288,18 +271,5 @@ mod tests {
         env.add(owned([("MODE", "a"), ("MAVEN_OPTS", "-Da")]));
         env.add(owned([("MODE", "b"), ("MAVEN_OPTS", "-Db")]));
         assert_eq!(env.0, owned([("MODE", "b"), ("MAVEN_OPTS", "-Da -Db")]));
-    }
-
-    #[test]
-    fn programs_come_before_all_others() {
-        let programs = [PathBuf::from("/opt/agents"), PathBuf::from("/opt/more")];
-        let own = "/opt/agents/bin:/opt/agents/node_modules/.bin:/opt/more/bin:/opt/more/node_modules/.bin";
-        let mut env = Variables::default();
-        env.first_on_path(&programs).unwrap();
-        assert_eq!(env.0, owned([("PATH", own)]));
-        let mut env = Variables(owned([("PATH", "/workspace/bin")]));
-        env.first_on_path(&programs).unwrap();
-        assert_eq!(env.0, owned([("PATH", &format!("{own}:/workspace/bin"))]));
-        assert!(env.first_on_path(&["/opt/a:b".into()]).unwrap_err().hint.is_some());
     }
 }

@@ -97,13 +97,7 @@ impl Environments for PlainEnvironments {
     }
 
     fn open(&self, request: OpenRequest) -> BoxFuture<'_, Result<Opened, Fault>> {
-        let OpenRequest { place, purpose, confinement, programs, mut env, bridges, refused, output_bytes, .. } =
-            request;
-        if !programs.is_empty() {
-            let directories = programs.iter().flat_map(|path| [path.join("bin"), path.join("node_modules/.bin")]);
-            let path: Vec<String> = directories.map(|path| path.display().to_string()).collect();
-            env.push(("PATH".to_owned(), path.join(":")));
-        }
+        let OpenRequest { place, purpose, confinement, programs, env, bridges, refused, output_bytes, .. } = request;
         let (redactor, notes, refusals) = {
             let mut wishes = locked(&self.wishes);
             wishes.purposes.push(purpose);

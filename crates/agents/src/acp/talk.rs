@@ -104,7 +104,7 @@ impl Talk {
 /// Starts the program, with what its client needs to find the gateway; or with the login that was lent.
 async fn start(agent: &Acp, request: &TurnRequest, hands: &Hands) -> Result<Peer, Halt> {
     let spec = &agent.spec;
-    let program = agent.found().map_err(|fault| dead_end(fault.to_string()))?.program;
+    let found = agent.found().map_err(|fault| dead_end(fault.to_string()))?;
     let filling = Filling { endpoint: hands.endpoint.as_ref() };
     let client = match &hands.endpoint {
         Some(endpoint) => Some(spec.client(endpoint).ok_or_else(|| {
@@ -123,7 +123,7 @@ async fn start(agent: &Acp, request: &TurnRequest, hands: &Hands) -> Result<Peer
     let env = variables.map(|(name, value)| (name.clone(), filling.variable(value))).collect();
 
     let mut argv = ["sh", "-c", START, "sh"].map(str::to_owned).to_vec();
-    argv.push(program.to_string_lossy().into_owned());
+    argv.extend(found.argv());
     argv.extend(spec.argv.iter().skip(1).cloned());
     let wall = request.brief.budget.wall_s.map_or(Duration::MAX, Duration::from_secs);
     let timeout = agent.options.program_timeout.min(wall);

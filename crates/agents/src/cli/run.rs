@@ -54,11 +54,11 @@ impl Run {
         said: &str,
     ) -> Result<Self, Halt> {
         let recipe = &agent.recipe;
-        let program = agent.found().map_err(|fault| dead_end(fault.to_string()))?.program;
+        let found = agent.found().map_err(|fault| dead_end(fault.to_string()))?;
         let env = furnish(agent, hands).await?;
         let (arguments, stdin) = arguments(agent, request, hands, session, said).await?;
         let mut argv = ["sh", "-c", START, "sh"].map(str::to_owned).to_vec();
-        argv.push(program.to_string_lossy().into_owned());
+        argv.extend(found.argv());
         argv.extend(arguments);
         let wall = request.brief.budget.wall_s.map_or(Duration::MAX, Duration::from_secs);
         let timeout = agent.options.program_timeout.min(wall);

@@ -87,7 +87,7 @@ pub struct Needs {
     pub model: ModelNeed,
     /// What its client speaks, best first. Empty: any.
     pub protocols: Vec<Protocol>,
-    /// Host directories that its sandbox must see, and whose `bin` and `node_modules/.bin` come first on its PATH.
+    /// Host directories that its sandbox must see; PATH does not lead to them.
     pub programs: Vec<PathBuf>,
     /// For [`crate::brief::Login::Own`]: the credential files below the person's HOME, and the hosts they are good for. `None`: it cannot
     /// be lent a login.

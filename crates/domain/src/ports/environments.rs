@@ -111,7 +111,7 @@ pub struct OpenRequest {
     pub place: Prepared,
     pub purpose: Purpose,
     pub confinement: Confinement,
-    /// Host directories that appear read-only at the same path, and whose `bin` and `node_modules/.bin` come first on PATH.
+    /// Host directories that appear read-only at the same path. PATH does not lead to them: it is the repository's.
     pub programs: Vec<PathBuf>,
     /// Allowed besides what the definition allows.
     pub allow: Vec<String>,

@@ -72,7 +72,10 @@ fn every_mistake_is_told_with_its_place() {
     for (text, told) in [
         ("[environment", "overnight.toml:1: "),
         ("[environment]\ninstal = \"x\"", "overnight.toml:2: unknown field `instal`, expected one of `install`"),
-        ("[enviroment]", "overnight.toml:1: unknown field `enviroment`, expected one of `environment`, `checks`, `profiles`"),
+        (
+            "[enviroment]",
+            "overnight.toml:1: unknown field `enviroment`, expected one of `environment`, `checks`, `profiles`",
+        ),
         ("\n[environment]\ninstall = 3", "overnight.toml:3: invalid type: integer `3`, expected a command, or a list"),
         ("[environment]\ninstall = [\"a\",\n\" \"]", "an empty command: write a line for `sh -c`"),
         ("[environment]\nnetwork = [\n\"pypi\",\n\"10.0.0.1\"]", "overnight.toml:4: "),
