@@ -27,7 +27,8 @@ const TABLE: [Room; 14] = [
     room("sandbox", &["domain"]),
     // Its tests pay from a real ledger and record into a real home.
     Room { name: "gateway", imports: &["domain"], tests_import: &["store"] },
-    room("agents", &["domain"]),
+    // Its tests let agents find a real gateway before a scripted provider.
+    Room { name: "agents", imports: &["domain"], tests_import: &["gateway"] },
     room("checks", &["domain"]),
     room("egress", &["domain"]),
     // Its tests build real environments.

@@ -19,8 +19,11 @@ const BANNED_NAMES: [&str; 8] = ["util", "utils", "helper", "helpers", "common",
 const UNSAFE_ROOM: &str = "crates/sandbox/";
 
 /// Other tools' words, kept as those tools print them or need them.
-const FOREIGN_WORDS: [(&str, &str); 3] = [
+const FOREIGN_WORDS: [(&str, &str); 6] = [
     ("crates/checks/src/parse/", "reports of test runners"),
+    ("crates/agents/src/acp/asks.rs", "outcomes as the Agent Client Protocol spells them"),
+    ("crates/agents/src/acp/turn.rs", "reasons to stop as the Agent Client Protocol spells them"),
+    ("crates/agents/tests/it/acp_agent.py", "an agent that speaks that protocol"),
     ("/fixtures/", "captured output of real programs"),
     ("crates/egress/src/presets.rs", "the hosts that clients of public registries ask for"),
 ];
