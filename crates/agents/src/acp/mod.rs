@@ -22,11 +22,11 @@ use domain::{
     },
 };
 
+pub use self::spec::{Client, HomeFile, Login, Setting, Spec};
 pub(crate) use self::{
     spec::Filling,
     talk::{Ending, Halt, dead_end, failed},
 };
-pub use self::spec::{Client, HomeFile, Login, Setting, Spec};
 use crate::{
     Listed, Options,
     journal::conclude,
