@@ -66,7 +66,9 @@ impl Programs {
             let program = places.into_iter().find(|place| is_program(place))?;
             let real = program.canonicalize().ok()?;
             let node = node(&real, &directory);
-            Some(Found { program, node, exposed: vec![directory], version: version(&real) })
+            let language = interpreter(&real).and_then(|language| home_of(&language, &directory));
+            let exposed = [directory].into_iter().chain(language).collect();
+            Some(Found { program, node, exposed, version: version(&real) })
         })
     }
 
@@ -78,7 +80,13 @@ impl Programs {
         let program = place.canonicalize().ok()?;
         let exposed = exposed(&program);
         let node = exposed.as_ref().and_then(|root| node(&program, root));
-        Some(Found { version: version(&program), program, node, exposed: exposed.into_iter().collect() })
+        let mut exposed: Vec<PathBuf> = exposed.into_iter().collect();
+        if let Some(named) = interpreter(&program) {
+            exposed.extend(environment_of(&named, &exposed));
+            let language = exposed.last().map_or(Path::new("/"), PathBuf::as_path);
+            exposed.extend(home_of(&named, language));
+        }
+        Some(Found { version: version(&program), program, node, exposed })
     }
 }
 
@@ -193,9 +201,9 @@ mod tests {
         let programs = Programs { directories: vec![home.clone()], path: OsString::new() };
         let path = |path: &Path| path.display().to_string();
         let link = path(&home.join("node_modules/.bin/agent"));
-        assert_eq!(programs.find("agent").unwrap().argv(), [link.clone()], "no script for Node");
+        assert_eq!(programs.find("agent").unwrap().argv(), std::slice::from_ref(&link), "no script for Node");
         fs::write(&script, "#!/usr/bin/env -S node --no-warnings\n").unwrap();
-        assert_eq!(programs.find("agent").unwrap().argv(), [link.clone()], "there is no Node beside it");
+        assert_eq!(programs.find("agent").unwrap().argv(), std::slice::from_ref(&link), "there is no Node beside it");
         program(&home.join("node_modules/.bin/node"));
         assert_eq!(programs.find("agent").unwrap().argv(), [path(&home.join("node_modules/.bin/node")), link]);
     }
