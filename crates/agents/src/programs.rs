@@ -66,8 +66,7 @@ impl Programs {
             let program = places.into_iter().find(|place| is_program(place))?;
             let real = program.canonicalize().ok()?;
             let node = node(&real, &directory);
-            let language = interpreter(&real).and_then(|language| home_of(&language, &directory));
-            let exposed = [directory].into_iter().chain(language).collect();
+            let exposed = with_interpreter(&real, vec![directory]);
             Some(Found { program, node, exposed, version: version(&real) })
         })
     }
@@ -80,12 +79,7 @@ impl Programs {
         let program = place.canonicalize().ok()?;
         let exposed = exposed(&program);
         let node = exposed.as_ref().and_then(|root| node(&program, root));
-        let mut exposed: Vec<PathBuf> = exposed.into_iter().collect();
-        if let Some(named) = interpreter(&program) {
-            exposed.extend(environment_of(&named, &exposed));
-            let language = exposed.last().map_or(Path::new("/"), PathBuf::as_path);
-            exposed.extend(home_of(&named, language));
-        }
+        let exposed = with_interpreter(&program, exposed.into_iter().collect());
         Some(Found { version: version(&program), program, node, exposed })
     }
 }
@@ -105,14 +99,45 @@ fn exposed(program: &Path) -> Option<PathBuf> {
     Some(node.filter(|above| !above.ends_with(".local")).unwrap_or(root).to_owned())
 }
 
+/// Shows as well what a script names as its interpreter, where that lies elsewhere: of an environment of Python's the whole, and the
+/// installation that it was made from.
+fn with_interpreter(program: &Path, mut shown: Vec<PathBuf>) -> Vec<PathBuf> {
+    let named = words_of_first_line(program).into_iter().next().map(PathBuf::from);
+    let Some((named, real)) = named.and_then(|named| named.canonicalize().ok().map(|real| (named, real))) else {
+        return shown;
+    };
+    let environment = above_bin(&named).filter(|above| above.join("pyvenv.cfg").is_file());
+    // The parent of a `bin` in a person's HOME holds much else.
+    let installation = above_bin(&real).filter(|above| above.join("lib").is_dir() && !above.ends_with(".local"));
+    for path in environment.into_iter().chain(installation.or_else(|| real.parent())) {
+        let is_shown =
+            shown.iter().map(PathBuf::as_path).chain(SEEN.map(Path::new)).any(|other| path.starts_with(other));
+        if !is_shown {
+            shown.push(path.to_owned());
+        }
+    }
+    shown
+}
+
+fn above_bin(program: &Path) -> Option<&Path> {
+    program.parent().filter(|bin| bin.ends_with("bin"))?.parent()
+}
+
 /// The Node of an installation, for a program of it that is a script.
 fn node(program: &Path, root: &Path) -> Option<PathBuf> {
-    let mut line = [0; 64];
-    let read = std::fs::File::open(program).and_then(|mut file| file.read(&mut line)).ok()?;
-    let first = line[..read].split(|byte| *byte == b'\n').next()?;
-    let is_script = first.starts_with(b"#!") && first.split(|byte| b"/ \t".contains(byte)).any(|word| word == b"node");
+    let words = words_of_first_line(program);
+    let is_script = words.iter().flat_map(|word| word.split('/')).any(|word| word == "node");
     let places = [root.join("bin/node"), root.join(PACKAGES).join(".bin/node")];
     is_script.then_some(places)?.into_iter().find(|place| is_program(place))
+}
+
+/// What follows `#!`; nothing where the program is no script.
+fn words_of_first_line(program: &Path) -> Vec<String> {
+    let mut line = [0; 256];
+    let Ok(read) = std::fs::File::open(program).and_then(|mut file| file.read(&mut line)) else { return Vec::new() };
+    let first = line[..read].split(|byte| *byte == b'\n').next().and_then(|line| line.strip_prefix(b"#!"));
+    let words = String::from_utf8_lossy(first.unwrap_or_default()).into_owned();
+    words.split_whitespace().map(str::to_owned).collect()
 }
 
 fn is_program(path: &Path) -> bool {
@@ -206,6 +231,30 @@ mod tests {
         assert_eq!(programs.find("agent").unwrap().argv(), std::slice::from_ref(&link), "there is no Node beside it");
         program(&home.join("node_modules/.bin/node"));
         assert_eq!(programs.find("agent").unwrap().argv(), [path(&home.join("node_modules/.bin/node")), link]);
+    }
+
+    #[test]
+    fn a_script_is_shown_with_its_environment_and_the_language_that_this_was_made_from() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        let (language, environment) = (home.join("languages/3.11"), home.join("environments/mini"));
+        program(&language.join("bin/python3.11"));
+        fs::create_dir_all(language.join("lib")).unwrap();
+        program(&environment.join("bin/mini"));
+        fs::write(environment.join("pyvenv.cfg"), "").unwrap();
+        let python = environment.join("bin/python");
+        symlink(language.join("bin/python3.11"), &python).unwrap();
+        fs::write(environment.join("bin/mini"), format!("#!{}\nimport sys\n", python.display())).unwrap();
+        let own = home.join("own");
+        fs::create_dir_all(own.join("bin")).unwrap();
+        symlink(environment.join("bin/mini"), own.join("bin/mini")).unwrap();
+
+        let mut programs = Programs { directories: vec![own.clone()], path: own.join("bin").into_os_string() };
+        assert_eq!(programs.find("mini").unwrap().exposed, [own, environment.clone(), language.clone()]);
+        programs.directories.clear();
+        let exposed = programs.find("mini").unwrap().exposed;
+        assert_eq!(exposed, [environment.join("bin"), environment, language]);
+        assert!(with_interpreter(Path::new("/bin/sh"), Vec::new()).is_empty(), "no script");
     }
 
     #[test]
