@@ -2,7 +2,7 @@
 
 use domain::{
     Fault,
-    brief::AgentChoice,
+    brief::{AgentChoice, Brief},
     event::{Event, Fork, Receipt},
     ids::{Actor, AttemptKey, AttemptNo, TaskId, TurnNo, Via},
     ports::{model::Credentials, workspace::Snapshot},
@@ -52,16 +52,7 @@ impl Handle {
         let source = self.core.task(request.task).await?;
         let from = AttemptKey { task: source.id, attempt: attempt_of(&source, request.attempt)? };
         let snapshot = self.left_by(from, request.turn).await?;
-        let mut brief = source.brief.clone();
-        brief.attempts = 1;
-        if let Some(name) = request.agent {
-            brief.agent = AgentChoice { name, ..AgentChoice::default() };
-            // The model of another agent may be none of this one's.
-            brief.model = None;
-        }
-        if request.model.is_some() {
-            brief.model = request.model;
-        }
+        let brief = forked(&source.brief, source.model.as_deref(), request.agent, request.model);
         let credentials = self.credentials_for_fork(&source, request.credentials).await?;
         let accepted = self.acceptable(&brief, &credentials, source.confinement).await?;
         let start = Start {
@@ -119,5 +110,37 @@ impl Handle {
         } else {
             Ok(given)
         }
+    }
+}
+
+/// The brief of a fork with this agent and model, where others than those so far are named. `used`: the model so far.
+fn forked(brief: &Brief, used: Option<&str>, agent: Option<String>, model: Option<String>) -> Brief {
+    let mut brief = Brief { attempts: 1, ..brief.clone() };
+    match agent {
+        Some(name) => {
+            brief.agent = AgentChoice { name, ..AgentChoice::default() };
+            // The model of another agent may be none of this one's.
+            brief.model = model;
+        }
+        // Of a brief that names none, what was the default then: by now it may be another.
+        None => brief.model = model.or(brief.model).or(used.map(str::to_owned)),
+    }
+    brief
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fork_keeps_the_model_so_far_unless_model_or_agent_is_another() {
+        let some = |name: &str| Some(name.to_owned());
+        let plain = Brief::default();
+        assert_eq!(forked(&plain, Some("used"), None, None).model, some("used"));
+        assert_eq!(forked(&plain, Some("used"), None, some("new")).model, some("new"));
+        let named = Brief { model: some("named"), ..Brief::default() };
+        assert_eq!(forked(&named, Some("used"), None, None).model, some("named"));
+        let other = forked(&named, Some("used"), some("codex"), None);
+        assert_eq!((other.agent.name.as_str(), other.model), ("codex", None));
     }
 }
