@@ -2,7 +2,7 @@
 
 use domain::{
     Fault,
-    brief::{AgentChoice, Brief, Deliverable, Login},
+    brief::{AgentChoice, Brief, Deliverable, Login, Planning},
     budget::Budget,
     ports::{
         agent::ModelNeed,
@@ -40,6 +40,10 @@ impl Handle {
         if brief.agent.name == "command" && brief.agent.argv.is_empty() {
             return Err(Fault::input("the `command` agent was given no program")
                 .hint("put it after `--`: `overnight run … --agent command -- ./codemod.sh`"));
+        }
+        if brief.agent.name == "command" && brief.planning == Planning::ApproveFirst {
+            return Err(Fault::input("a program cannot be asked for a plan")
+                .hint("leave the plan out, or choose an agent that a model drives"));
         }
         if confinement == Confinement::Confined && !ports.sandboxes.probe().confined {
             return Err(Fault::environment("this machine cannot confine an agent")

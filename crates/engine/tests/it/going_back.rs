@@ -1,7 +1,7 @@
 //! Profiles and logins at the submission; forks and rewinds after it.
 
 use domain::{
-    brief::{AgentChoice, Brief, Login},
+    brief::{AgentChoice, Brief, Login, Planning},
     event::Receipt,
     ids::{TaskId, TurnNo, Via},
     ports::{
@@ -158,4 +158,15 @@ async fn a_login_of_ones_own_is_lent_only_where_it_may_be() {
     with.dedup = "four".to_owned();
     let fault = running.handle.submit(with).await.unwrap_err();
     assert!(fault.to_string().contains("lends no logins"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_program_is_not_asked_for_a_plan() {
+    let rig = Rig::new(Vec::new());
+    let running = rig.start().await;
+    let argv = vec!["true".to_owned()];
+    let agent = AgentChoice { name: "command".to_owned(), argv, ..AgentChoice::default() };
+    let planned = Brief { agent, planning: Planning::ApproveFirst, ..brief() };
+    let fault = running.handle.submit(crate::harness::submit("planned", planned)).await.unwrap_err();
+    assert!(fault.to_string().contains("cannot be asked for a plan"), "{fault}");
 }
