@@ -100,7 +100,10 @@ impl Turn<'_> {
         let need = agent.needs().map_or(ModelNeed::None, |needs| needs.model);
         let has_client = matches!(need, ModelNeed::Client | ModelNeed::Offered);
         let is_program = matches!(need, ModelNeed::None | ModelNeed::Offered);
-        let vigil = Vigil::new(job.site.terms.stalls, has_client.then_some(max_rounds), is_program);
+        let is_watch = task.profile.as_ref().is_some_and(|profile| profile.report_filter.is_some());
+        let stalls = job.site.terms.stalls;
+        let stalls = if is_watch { stalls.of_a_watch() } else { stalls };
+        let vigil = Vigil::new(stalls, has_client.then_some(max_rounds), is_program);
         let caller = Caller { site: job.site, task, key: self.key(), turn: self.no };
         let way = match caller.way(&*agent, model, Arc::clone(&vigil) as _).await? {
             Ok(way) => way,

@@ -3,8 +3,9 @@
 //! The ladder within one turn is: a notice to people, a nudge to the agent, the turn's end. What follows an end, `step` decides.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -31,8 +32,15 @@ pub struct Stalls {
     /// Without any sign for so long, people are told; after one and a half times as long the agent is nudged, after twice as long its turn
     /// ends. While a tool runs, six times as long.
     pub quiet: Duration,
-    /// The same tool call with the same result so often in a row: the agent is nudged; twice as often: its turn ends.
+    /// The same tool calls with the same results so often in a row: the agent is nudged; twice as often: its turn ends.
     pub repeats: u32,
+}
+
+impl Stalls {
+    /// For an agent that watches something: that nothing changes is what it hopes for.
+    pub(super) fn of_a_watch(self) -> Self {
+        Self { repeats: u32::MAX, ..self }
+    }
 }
 
 impl Default for Stalls {
@@ -74,8 +82,10 @@ struct Seen {
     /// Whether a model call is out.
     asking: bool,
     head: Option<CommitId>,
-    /// The last call and its result, and how often they came in a row.
-    pending: Option<u64>,
+    /// Calls of the last replies without a result, and what the others and their results came to, in any order.
+    open: HashMap<String, u64>,
+    round: Option<u64>,
+    /// The last round of calls and results, and how often it came in a row.
     repeated: (u64, u32),
     /// Rungs climbed for silence and for repetition.
     silence: u8,
@@ -92,7 +102,8 @@ impl Vigil {
             tools: is_program.then(String::new).into_iter().collect(),
             asking: false,
             head: None,
-            pending: None,
+            open: HashMap::new(),
+            round: None,
             repeated: (0, 0),
             silence: 0,
             repetition: 0,
@@ -241,22 +252,36 @@ impl Vigil {
 
 impl Seen {
     fn called(&mut self, message: &Message) {
-        for part in &message.parts {
-            if let Part::ToolCall { id, name, arguments } = part {
-                self.tools.insert(id.clone());
-                self.pending = Some(hash(&(name, arguments)));
-            }
+        let calls = message.parts.iter().filter_map(|part| match part {
+            Part::ToolCall { id, name, arguments } => Some((id.clone(), hash(&(name, arguments)))),
+            Part::Text { .. } | Part::ToolResult { .. } | Part::Image { .. } | Part::Opaque { .. } => None,
+        });
+        let calls: Vec<_> = calls.collect();
+        // What has no result by now gets none.
+        if !calls.is_empty() && self.round.is_some() {
+            self.open.clear();
+            self.close_round();
         }
+        self.tools.extend(calls.iter().map(|(id, _)| id.clone()));
+        self.open.extend(calls);
     }
 
     fn answered(&mut self, id: &str, text: &str) {
         self.tools.remove(id);
-        let Some(call) = self.pending else { return };
-        let both = hash(&(call, text));
-        if self.repeated.0 == both {
+        let Some(call) = self.open.remove(id) else { return };
+        // Calls side by side end in any order.
+        self.round = Some(self.round.unwrap_or_default().wrapping_add(hash(&(call, text))));
+        if self.open.is_empty() {
+            self.close_round();
+        }
+    }
+
+    fn close_round(&mut self) {
+        let Some(round) = mem::take(&mut self.round) else { return };
+        if self.repeated.0 == round {
             self.repeated.1 += 1;
         } else {
-            self.repeated = (both, 1);
+            self.repeated = (round, 1);
             self.repetition = 0;
         }
     }
@@ -406,6 +431,38 @@ mod tests {
         }
         assert!(matches!(vigil.alarm().await, Alarm::End(TurnConclusion::Stalled { .. })));
         call(&vigil, "6", Some("another error"));
+        assert!(matches!(vigil.alarm().await, Alarm::Notice(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_side_by_side_are_one_step_of_a_loop() {
+        let vigil = vigil(None);
+        for n in 0..3 {
+            let ids = [format!("{n}a"), format!("{n}b")];
+            let parts = ids.iter().map(|id| Part::ToolCall {
+                id: id.clone(),
+                name: "read".to_owned(),
+                arguments: format!("{{\"path\":\"{}\"}}", &id[1..]),
+            });
+            let message = Message { role: Role::Assistant, parts: parts.collect() };
+            vigil.read(&EntryBody::Reply { message, usage: domain::budget::Usage::default() });
+            let mut ended = ids.to_vec();
+            ended.rotate_left(n % 2);
+            for id in ended {
+                vigil.read(&EntryBody::Result { text: format!("no file {}", &id[1..]), id, is_error: true });
+            }
+        }
+        let Alarm::Nudge(words) = vigil.alarm().await else { panic!("no nudge") };
+        assert!(words.contains("3 times"), "{words}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_watches_may_see_the_same_again_and_again() {
+        let stalls = Stalls { quiet: Duration::from_mins(10), repeats: 3 }.of_a_watch();
+        let vigil = Vigil::new(stalls, None, false);
+        for n in 0..100 {
+            call(&vigil, &n.to_string(), Some("all is well"));
+        }
         assert!(matches!(vigil.alarm().await, Alarm::Notice(_)));
     }
 
