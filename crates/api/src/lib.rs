@@ -41,6 +41,7 @@ use tokio::net::UnixListener;
 
 pub use door::{Stop, bind};
 pub use keys::Provider;
+pub use mistakes::in_words;
 pub use routes::{ROUTES, Route};
 
 /// What the API is wired with.

@@ -26,6 +26,11 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// The message of a serde error as one text, for where a fault of its own would lose the place.
+pub fn in_words(message: &str) -> String {
+    message.replace(HINT, ": ")
+}
+
 /// What is wrong, and what to do about it where that is known: the hint of a [`Mistake`], or the nearest known name.
 pub(crate) fn explain(message: &str) -> Fault {
     if let Some((what, hint)) = message.rsplit_once(HINT) {

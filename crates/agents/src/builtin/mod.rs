@@ -12,7 +12,7 @@ mod images;
 mod output;
 mod servers;
 mod summary;
-mod tools;
+pub(crate) mod tools;
 mod workbench;
 
 use std::sync::Arc;

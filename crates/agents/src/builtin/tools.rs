@@ -72,6 +72,11 @@ const MORE: (&str, &str, &str) = (
     r#"{"type":"object","properties":{"server":{"type":"string"},"tool":{"type":"string"},"arguments":{"type":"object"}},"required":["server","tool"]}"#,
 );
 
+/// Names of the built-in agent's tools, as profiles give them.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, ..)| *name).chain([MORE.0])
+}
+
 /// Tools that every profile has: without them no turn ends well.
 const ALWAYS: [&str; 2] = ["finish", "ask"];
 

@@ -11,6 +11,7 @@ use domain::{
 use serde::Deserialize;
 
 use super::{MAX_PROMPT, MAX_TEXT, is_name};
+use crate::builtin::tools;
 
 /// A profile as a table says it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -62,6 +63,13 @@ impl Section {
             if text.len() > most {
                 return Err(wrong(format!("has a {what} of {} bytes", text.len())).hint(format!("at most {most} fit")));
             }
+        }
+        // Of a name that means nothing the agent would only be without the tool.
+        let known = |tool: &&String| tool.starts_with("mcp_") || tools::names().any(|name| name == tool.as_str());
+        if let Some(tool) = self.tools.iter().flatten().find(|tool| !known(tool)) {
+            let names: Vec<_> = tools::names().collect();
+            return Err(wrong(format!("names `{tool}`, which is no tool of the built-in agent"))
+                .hint(format!("its tools: {}", names.join(", "))));
         }
         let fallback = |Other { agent, model }| Fallback { agent, model };
         Ok(Profile {
@@ -156,6 +164,7 @@ mod tests {
             ("[profiles.a]\nprompts = \"x\"", ["overnight.toml, line 2", "prompts"]),
             ("[profiles.\"A b\"]\nprompt = \"x\"", ["`A b`", "called so"]),
             ("[profiles.a]\nbudget = { wall = \"soon\" }", ["`soon`", "90m"]),
+            ("[profiles.a]\ntools = [\"bash\"]", ["`bash`", "shell, poll, read"]),
             ("[profiles.a]\nbudget = { usd = -1 }", ["-1 USD", "from 0"]),
         ] {
             let told = overnight("overnight.toml", text.as_bytes()).unwrap_err().to_string();

@@ -58,7 +58,7 @@ impl FromTable for Agent {
         }
         let kind = table.remove("kind");
         let wrong = |error: toml::de::Error| error.message().to_owned();
-        let is_startable = table.contains_key("argv");
+        let is_startable = table.get("argv").is_some_and(|argv| argv.as_array().is_none_or(|argv| !argv.is_empty()));
         let name = name.to_owned();
         let agent = match kind.as_ref().and_then(toml::Value::as_str) {
             Some("acp") => Self::Acp(acp::Spec { name, ..Deserialize::deserialize(table).map_err(wrong)? }),

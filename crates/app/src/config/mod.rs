@@ -86,7 +86,7 @@ impl Config {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+        toml::from_str(text).map_err(|error| api::in_words(error.to_string().trim_end()))
     }
 }
 
@@ -194,15 +194,20 @@ mod tests {
             ("[agents.goose]\nargv = [\"goose\"]\n", "`kind` must be"),
             ("[agents.goose]\nkind = \"acp\"\n", "`goose`: `argv` is missing"),
             ("[agents.goose]\nkind = \"acp\"\nargv = [\"goose\"]\nenvy = {}\n", "envy"),
+            ("[agents.goose]\nkind = \"acp\"\nargv = []\n", "`goose`: `argv` is missing"),
             ("[agents.Goose]\nkind = \"acp\"\nargv = [\"goose\"]\n", "lower case"),
             ("[agents]\ngoose = 3\n", "goose"),
             ("[agents.mine]\nkind = \"command-line\"\nargv = [\"mine\"]\nevents = \"xml\"\n", "jsonl"),
             ("[profiles.Watch]\n", "lower case"),
+            (
+                "[profiles.watch]\ntools = [\"bash\"]\n",
+                "`bash`, which is no tool of the built-in agent: its tools: shell, poll",
+            ),
             ("[profiles.watch]\nprompts = \"x\"\n", "`watch`: unknown field `prompts`"),
             ("[providers.corp]\nkey = \"K\"\n", "`corp`: missing field `base_url`"),
             ("[providers.corp]\nname = \"x\"\nbase_url = \"http://x\"\n", "leave `name` out"),
             ("[models.big]\nprovider = \"corp\"\nprice = 3\n", "`big`: "),
-            ("[[budgets]]\nname = \"a\"\nlimit = \"much\"\n", "is not a budget"),
+            ("[[budgets]]\nname = \"a\"\nlimit = \"much\"\n", "is not a budget: write money like"),
             ("[[budgets]]\nname = \"a\"\nlimit = \"2h\"\n", "money and tokens only"),
             ("[[budgets]]\nname = \"a b\"\nlimit = \"2usd\"\n", "without blanks"),
             ("[[budgets]]\nname = \"a\"\nlimit = \"2usd\"\nof = \"team\"\n", "label:NAME"),
