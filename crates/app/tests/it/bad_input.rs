@@ -73,6 +73,9 @@ fn of_the_command_line() {
         let ran = place.on(arguments);
         assert_eq!(ran.code, Some(2), "{arguments:?}: {ran:?}");
         assert!(ran.stderr.contains("error: "), "{ran:?}");
+        let json: serde_json::Value =
+            serde_json::from_str(&place.on(&[&["--json"], arguments].concat()).stderr).unwrap_or_default();
+        assert_eq!(json["error"]["class"], "input", "{arguments:?}: {json}");
     }
     assert!(!place.home.exists(), "no daemon was bothered");
 }
