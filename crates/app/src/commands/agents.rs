@@ -30,12 +30,12 @@ fn row(screen: &Screen, agent: &wire::Agent) -> String {
         (Some(version), _) => version.clone(),
         (None, _) => String::new(),
     };
+    let driven = format!("{:<13} {}", clean_line(&agent.driven, 13), clean(&version));
     let mut text = format!(
-        "{}  {}  {:<13} {}\n",
+        "{}  {}  {}\n",
         screen.paint(paint, mark),
         screen.paint(Paint::Bold, format!("{:<12}", clean_line(&agent.name, 24))),
-        clean_line(&agent.driven, 13),
-        clean(&version),
+        driven.trim_end(),
     );
     // A line to be copied is not broken.
     if let Some(missing) = &agent.missing {

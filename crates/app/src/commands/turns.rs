@@ -77,7 +77,7 @@ fn told(screen: &Screen, replay: &engine::Replay) -> String {
         ));
     }
     text.push_str(&format!(
-        "  {}: {} identical, {} but for dates and ids; {:.1} s, then {:.1} s\n",
+        "  {}: {} identical, {} but for dates and ids; took {:.1} s ({:.1} s when it was recorded)\n",
         console::counted(replay.calls, "model call"),
         replay.identical,
         replay.same_but_for_ids,
