@@ -100,7 +100,10 @@ impl Catalogue {
                     .hint(format!("the providers are {}", names.join(", ")))
             })?;
             if let Some(config) = model.price {
-                let price = config.price().ok_or_else(|| wrong("its price is no price".to_owned()))?;
+                let price = config.price().ok_or_else(|| {
+                    wrong("its price is no price".to_owned())
+                        .hint("write dollars per million tokens, from 0: `price = { input = 1.5, output = 6 }`")
+                })?;
                 catalogue.prices.insert((provider.name.clone(), model.at_its_provider().to_owned()), price);
             }
             for fallback in &model.fallbacks {

@@ -243,7 +243,8 @@ impl Provider {
             return Err(wrong("it must speak one protocol at least".to_owned()));
         }
         if !is_address(&base_url) {
-            return Err(wrong("`base_url` is not an http or https address".to_owned()));
+            return Err(wrong("`base_url` is not an http or https address".to_owned())
+                .hint("write it like https://models.example.com"));
         }
         let mut sent = HeaderMap::new();
         for (header, value) in headers {
