@@ -16,4 +16,5 @@ mod main_job;
 mod model;
 mod models;
 mod odd_places;
+mod profiles;
 mod turns;
