@@ -36,6 +36,8 @@ pub struct Spec {
     pub plan: Vec<Setting>,
     /// A way to sign in that must be named before the first session.
     pub authenticate: Option<String>,
+    /// A script for `sh`, run in its sandbox before it starts to go on in a session, whose id is `$1`.
+    pub before_loading: Option<String>,
     /// What can be lent of a person's own login.
     pub login: Option<Login>,
     /// What people should know that is different from others, a sentence each.

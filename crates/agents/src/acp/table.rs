@@ -167,6 +167,20 @@ fn copilot() -> Spec {
     }
 }
 
+/// Its `session/load` begins the file of the session anew before it reads it, and then finds nothing there. Under another name it is
+/// found: so the fullest of the files goes there, without the beginnings, and is alone.
+const GEMINI_LOADS: &str = r#"
+cd "$HOME/.gemini/tmp" 2>/dev/null || exit 0
+of_session() { grep -lF "\"sessionId\":\"$1\"" */chats/session-*.jsonl 2>/dev/null; }
+fullest=$(of_session "$1" | while IFS= read -r file; do echo "$(wc -c <"$file") $file"; done | sort -n | tail -n 1)
+[ -n "$fullest" ] || exit 0
+fullest=${fullest#* } next=aaaaaaaa
+case $fullest in *-aaaaaaaa.jsonl) next=bbbbbbbb ;; esac
+sed '2,$ { /^{"sessionId"/d; }' "$fullest" >.overnight || exit
+of_session "$1" | while IFS= read -r file; do rm -f "$file"; done
+mv .overnight "${fullest%-*}-$next.jsonl"
+"#;
+
 fn gemini() -> Spec {
     Spec {
         name: "gemini".to_owned(),
@@ -188,15 +202,12 @@ fn gemini() -> Spec {
         }],
         work: vec![setting("mode", "yolo")],
         plan: vec![setting("mode", "plan")],
+        before_loading: Some(GEMINI_LOADS.to_owned()),
         login: Some(Login {
             files: words([".gemini/oauth_creds.json", ".gemini/google_accounts.json", ".gemini/settings.json"]),
             hosts: words(["cloudcode-pa.googleapis.com", "oauth2.googleapis.com", "www.googleapis.com"]),
         }),
-        remarks: words([
-            "Speaks Google's generateContent only.",
-            "A cut stream ends its turn: it does not try again.",
-            "Its session ends with its process: later turns begin a new one, with the brief and what was done so far.",
-        ]),
+        remarks: words(["Speaks Google's generateContent only.", "A cut stream ends its turn: it does not try again."]),
         ..Spec::default()
     }
 }
@@ -244,4 +255,39 @@ fn file(path: &str, content: &str) -> HomeFile {
 
 fn setting(option: &str, value: &str) -> Setting {
     Setting { option: option.to_owned(), value: value.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Command};
+
+    use super::*;
+
+    #[test]
+    fn sessions_of_gemini_are_found_by_another_name_each_time() {
+        let home = tempfile::tempdir().unwrap();
+        let chats = home.path().join(".gemini/tmp/workspace/chats");
+        fs::create_dir_all(&chats).unwrap();
+        let (first, other) = ("session-2026-11-21T05-05-53470d8b.jsonl", "session-2026-11-20T05-05-00000000.jsonl");
+        let header = "{\"sessionId\":\"53470d8b-6cb9\",\"kind\":\"main\"}\n";
+        fs::write(chats.join(other), "{\"sessionId\":\"00000000-6cb9\"}\n").unwrap();
+        fs::write(chats.join(first), format!("{header}one\n")).unwrap();
+        let prepare = |id: &str| {
+            let script = gemini().before_loading.unwrap();
+            let mut command = Command::new("sh");
+            assert!(command.args(["-c", &script, "sh", id]).env("HOME", home.path()).status().unwrap().success());
+            let files = fs::read_dir(&chats).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut files: Vec<_> = files.filter(|file| file != other).collect();
+            files.sort();
+            files
+        };
+        let (one, two) = ("session-2026-11-21T05-05-aaaaaaaa.jsonl", "session-2026-11-21T05-05-bbbbbbbb.jsonl");
+        assert_eq!(prepare("53470d8b-6cb9"), [one]);
+        // What a load leaves: the file of its name begun anew, and the found one gone on with.
+        fs::write(chats.join(first), header).unwrap();
+        fs::write(chats.join(one), format!("{header}one\n{header}two\n")).unwrap();
+        assert_eq!(prepare("53470d8b-6cb9"), [two]);
+        assert_eq!(fs::read_to_string(chats.join(two)).unwrap(), format!("{header}one\ntwo\n"));
+        assert_eq!(prepare("of another agent"), [two], "nothing is touched");
+    }
 }

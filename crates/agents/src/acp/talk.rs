@@ -24,6 +24,9 @@ use crate::home;
 const TO_INITIALIZE: Duration = Duration::from_secs(60);
 /// How long it may take to make or find a session, or to set it: some look for their tools first.
 const TO_BEGIN: Duration = Duration::from_secs(120);
+/// How long nothing is told once an old session has been told again, and how long that may take.
+const SILENCE: Duration = Duration::from_millis(100);
+const TO_TELL_AGAIN: Duration = Duration::from_secs(10);
 /// Says where it starts, as only the sandbox knows, and becomes the agent.
 const START: &str = r#"printf '%s\n%s\n' "$PWD" "$HOME" && exec "$@""#;
 /// The protocol's version that is spoken here.
@@ -77,13 +80,16 @@ struct Opening<'a> {
 impl Talk {
     /// Starts the agent and brings it to `session`, or to a new one where there is none or it cannot be found.
     pub async fn open(agent: &Acp, request: &TurnRequest, hands: &Hands, session: Option<&str>) -> Result<Self, Halt> {
+        let mut notes = Vec::new();
+        if let (Some(id), Some(script)) = (session, &agent.spec.before_loading) {
+            notes.extend(home::prepare(&*hands.sandbox, script, id).await.err());
+        }
         let peer = start(agent, request, hands).await?;
         let mut opening = Opening { name: &agent.spec.name, peer, line: &*hands.line };
         let (places, able) = opening.greet().await?;
         if let Some(method) = &agent.spec.authenticate {
             opening.expect("authenticate", json!({ "methodId": method })).await?;
         }
-        let mut notes = Vec::new();
         let found = match session {
             Some(id) => opening.find(id, &able, &places, &mut notes).await?,
             None => None,
@@ -96,6 +102,9 @@ impl Talk {
         let settings = if request.mode == Mode::Plan { &agent.spec.plan } else { &agent.spec.work };
         for setting in settings {
             opening.set(&session, setting, &offers, &mut notes).await?;
+        }
+        if resumed {
+            opening.fall_silent().await?;
         }
         Ok(Self { peer: opening.peer, session, places, resumed, notes })
     }
@@ -218,6 +227,19 @@ impl Opening<'_> {
         };
         if let Err(refusal) = self.call(method, params, TO_BEGIN).await? {
             notes.push(format!("`{}` refuses the {option} `{value}`: {refusal}. It works without.", self.name));
+        }
+        Ok(())
+    }
+
+    /// Lets pass what is still told of an old session: some go on with it after they have answered that it is there, and nothing
+    /// in it says so.
+    async fn fall_silent(&mut self) -> Result<(), Halt> {
+        let until = Instant::now() + TO_TELL_AGAIN;
+        while let Ok(incoming) = tokio::time::timeout_at(until.min(Instant::now() + SILENCE), self.peer.next()).await {
+            if let Incoming::Request { id, method, .. } = incoming.map_err(|gone| self.given_up(gone))? {
+                let refused = self.peer.refuse(&id, -32601, &format!("{method} is not offered here"));
+                refused.map_err(|gone| self.given_up(gone))?;
+            }
         }
         Ok(())
     }
