@@ -255,7 +255,7 @@ fn fault(unplaced: Unplaced, patience: &Patience) -> ModelFault {
         Unplaced::DeadKey(_, why) => ModelFault::DeadKey(why),
         Unplaced::Held(Held { why, until }) => ModelFault::Held { why, until },
         Unplaced::Unreached { host, why, .. } => unavailable(&host, &why, Some(patience)),
-        Unplaced::OverBudget(why) => ModelFault::OverBudget(why),
+        Unplaced::OverBudget(why) | Unplaced::Unpriced(why) => ModelFault::OverBudget(why),
         Unplaced::Port(fault) => ModelFault::Port(fault),
     }
 }

@@ -62,6 +62,12 @@ impl Payer {
         }
         Ok(())
     }
+
+    /// Whether money is bounded, so that nothing without a price can be bought.
+    pub fn counts_money(&self) -> bool {
+        let Access { budget, purses, .. } = &self.access;
+        budget.cost.is_some() || purses.iter().any(|purse| purse.limit.cost.is_some())
+    }
 }
 
 fn is_limited(limit: &Budget) -> bool {
@@ -179,6 +185,17 @@ impl Payment {
         self.complete = true;
     }
 
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whoever asked has gone: for them the call is over, though it is settled later.
+    pub fn left(&mut self) {
+        if std::mem::take(&mut self.charge.asked) {
+            self.payer.access.watch.tell(CallNews::Answered);
+        }
+    }
+
     fn settlement(&self) -> Settlement {
         let counted = self.reported.unwrap_or_default();
         let cost = match self.price {
@@ -219,8 +236,6 @@ impl Drop for Payment {
                 }
             }
         });
-        if self.charge.asked {
-            self.payer.access.watch.tell(CallNews::Answered);
-        }
+        self.left();
     }
 }

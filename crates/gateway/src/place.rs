@@ -9,7 +9,7 @@ use domain::{
     Fault,
     ports::model::{Barrier, CallNews, ModelFault},
 };
-use reqwest::Response;
+use reqwest::{Response, StatusCode};
 
 use crate::{
     dialect::Complaint,
@@ -38,6 +38,12 @@ impl Call<'_> {
     /// The model that is asked for on a route: a fallback is there for its own.
     pub fn target<'r>(&'r self, route: &'r Route) -> &'r str {
         self.asked.as_deref().filter(|_| !route.is_fallback).unwrap_or(&route.model)
+    }
+
+    /// Whether a client asks for something beside the model that works on the task: a title, a summary. That it cannot have it
+    /// says nothing of the attempt's own calls.
+    fn is_beside(&self) -> bool {
+        self.asked.as_ref().is_some_and(|asked| self.routes.iter().all(|route| route.model != *asked))
     }
 }
 
@@ -71,6 +77,8 @@ pub(crate) enum Unplaced {
         refusal: Option<Box<Refusal>>,
     },
     OverBudget(String),
+    /// A model beside the task's own has no known price, and money is bounded.
+    Unpriced(String),
     Port(Fault),
 }
 
@@ -81,7 +89,7 @@ impl Unplaced {
             Self::DeadKey(_, why) => Barrier::DeadKey { why: why.clone() },
             Self::Held(Held { why, until }) => Barrier::Held { why: why.clone(), until: *until },
             Self::OverBudget(why) => Barrier::OverBudget { why: why.clone() },
-            Self::Refused(..) | Self::Unreached { .. } | Self::Port(_) => return None,
+            Self::Refused(..) | Self::Unreached { .. } | Self::Unpriced(_) | Self::Port(_) => return None,
         })
     }
 }
@@ -161,6 +169,12 @@ impl Upstream {
             let (at, pass) = self.windows().admit(&windows, patience).await.map_err(Unplaced::Held)?;
             let (route, window) = (Arc::clone(routes[at]), windows[at]);
             let Prepared { outgoing, order } = prepare(&route)?;
+            if order.price.is_none() && call.is_beside() && call.payer.counts_money() {
+                return Err(Unplaced::Unpriced(format!(
+                    "`{}` has no known price, and the budget is in money: name one under [models] in config.toml",
+                    order.model
+                )));
+            }
             // Another model has another price: its reservation is its own, and the old one is settled before.
             let kept = paid.take().filter(|payment| payment.is_for(&order.model));
             let mut payment = match kept {
@@ -178,6 +192,10 @@ impl Upstream {
                     return Ok(Placed { route, payment, response, first });
                 }
                 Tried::Refused(refusal) => return Err(Unplaced::Refused(refusal, route)),
+                // A key that opens this model not may open the task's own.
+                Tried::DeadKey(refusal) if refusal.status == StatusCode::FORBIDDEN && call.is_beside() => {
+                    return Err(Unplaced::Refused(refusal, route));
+                }
                 Tried::DeadKey(refusal) => {
                     let Account { host, name, .. } = &route.account;
                     tracing::warn!(host, account = name, %refusal, "a key is refused");

@@ -27,6 +27,9 @@ use crate::{
 
 /// How often it is told that an answer goes on.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// How long an answer is read on whose client has left. Many leave at the last word, and the usage comes after it; what a provider
+/// makes in that time costs less than the reservation, at which a call is settled whose usage is not known.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// An answer under way. Dropping it, at whatever point, settles the call.
 pub(super) struct Meter {
@@ -65,25 +68,66 @@ pub(super) fn metered(
     if streamed {
         meter.form = Form::Events(Events::default());
     }
-    stream::try_unfold((upstream, first, response, meter), |(upstream, first, mut response, mut meter)| async move {
-        let piece = match first {
-            Some(first) => Ok(Some(first)),
-            None => upstream.piece(&mut response).await,
-        };
-        match piece {
-            Ok(Some(piece)) => {
-                meter.take(&piece);
-                Ok(Some((Frame::data(piece), (upstream, None, response, meter))))
-            }
-            Ok(None) => {
-                if meter.left.is_none() {
-                    meter.end();
-                }
-                Ok(None)
-            }
-            Err(why) => Err(io::Error::other(why)),
-        }
+    let passage = Passage { upstream, first, under_way: Some((response, meter)) };
+    stream::try_unfold(passage, |mut passage| async move {
+        let piece = passage.next().await.map_err(io::Error::other)?;
+        Ok(piece.map(|piece| (Frame::data(piece), passage)))
     })
+}
+
+/// An answer on its way from the provider to the client.
+struct Passage {
+    upstream: Arc<Upstream>,
+    first: Option<Bytes>,
+    /// `None`: it has come to an end, good or bad.
+    under_way: Option<(Response, Meter)>,
+}
+
+impl Passage {
+    /// The next piece; `None` at the end. `Err`: why there is no proper end.
+    async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        let Some((response, meter)) = &mut self.under_way else { return Ok(None) };
+        let piece = match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.upstream.piece(response).await,
+        };
+        match &piece {
+            Ok(Some(piece)) => meter.take(piece),
+            Ok(None) => meter.over(),
+            Err(_) => {}
+        }
+        if !matches!(piece, Ok(Some(_))) {
+            self.under_way = None;
+        }
+        piece
+    }
+}
+
+/// The client has left, maybe before the answer's end.
+impl Drop for Passage {
+    fn drop(&mut self) {
+        let Some((mut response, mut meter)) = self.under_way.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if meter.payment.is_complete() {
+            return;
+        }
+        meter.payment.left();
+        let (upstream, first) = (Arc::clone(&self.upstream), self.first.take());
+        runtime.spawn(async move {
+            let rest = async {
+                first.into_iter().for_each(|first| meter.read_on(&first));
+                while !meter.payment.is_complete() {
+                    match upstream.piece(&mut response).await {
+                        Ok(Some(piece)) => meter.read_on(&piece),
+                        Ok(None) => return meter.over(),
+                        Err(_) => return,
+                    }
+                }
+            };
+            // What was not said by then is settled by estimate.
+            let _ = tokio::time::timeout(LINGER, rest).await;
+        });
+    }
 }
 
 impl Meter {
@@ -96,6 +140,11 @@ impl Meter {
             self.seat.payer.access.watch.tell(CallNews::Answering);
             self.told = Some(Instant::now());
         }
+        self.read_on(piece);
+    }
+
+    /// Takes a piece, whether or not anybody waits for it.
+    fn read_on(&mut self, piece: &[u8]) {
         self.tape.piece(piece);
         self.look(piece);
         if let Some(left) = &mut self.left {
@@ -125,6 +174,13 @@ impl Meter {
         });
         if taken.is_err() {
             *form = Form::Unknown;
+        }
+    }
+
+    /// Nothing more comes.
+    fn over(&mut self) {
+        if self.left.is_none() {
+            self.end();
         }
     }
 

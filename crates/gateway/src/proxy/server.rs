@@ -244,6 +244,7 @@ fn not_placed(desk: &Desk, seat: &Seat, unplaced: Unplaced) -> Result<Answer, Re
             tracing::info!(attempt = %seat.payer.access.key, over, "the agent's call is refused, and all that follow");
             Err(over_budget(seat.over.get_or_init(|| over).clone()))
         }
+        Unplaced::Unpriced(why) => Err(over_budget(why)),
         Unplaced::Port(fault) => Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", fault.to_string())),
     }
 }

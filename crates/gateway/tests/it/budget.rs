@@ -1,14 +1,50 @@
 //! Hard budgets: reserved before the call, however many run at once.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use domain::{
     budget::{Budget, MicroUsd},
-    ports::model::{Gateways, ModelFault},
+    ports::model::{Access, CallNews, CallWatch, Gateways, ModelFault},
 };
 use futures::future::join_all;
 use gateway::Dialect;
 use serde_json::json;
 
-use crate::stage::{DIALECTS, Stage, ask_once};
+use crate::{
+    proxy::post,
+    stage::{DIALECTS, Stage, ask_once},
+};
+
+/// Whether no call can be made any more.
+#[derive(Default)]
+struct Barred(AtomicBool);
+
+impl CallWatch for Barred {
+    fn tell(&self, news: CallNews) {
+        self.0.fetch_or(matches!(news, CallNews::Refused(_)), Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_model_beside_the_tasks_own_that_cannot_be_had_ends_nothing() {
+    let bounded = Budget { cost: Some(MicroUsd(100_000_000)), ..Budget::default() };
+    for (budget, own, beside) in [
+        (bounded, json!([{"text": "hi"}]), 402),
+        (Budget::default(), json!([{"fault": "403", "fault_times": 1, "text": "hi"}]), 403),
+    ] {
+        let stage = Stage::of(own).await;
+        let barred = Arc::new(Barred::default());
+        let access = Access { watch: Arc::clone(&barred) as _, ..stage.access(Dialect::OpenAi, budget) };
+        let endpoint = stage.gateway.endpoint(access).await.unwrap();
+        let ask = |model: &str| json!({"model": model, "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]});
+        assert_eq!(post(&endpoint, "/v1/chat/completions", &ask("gpt-0-titles")).await.status(), beside);
+        assert!(!barred.0.load(Ordering::Relaxed), "the task's own calls go on");
+        assert_eq!(post(&endpoint, "/v1/chat/completions", &ask("gpt-6.1-sol")).await.status(), 200);
+    }
+}
 
 #[tokio::test]
 async fn a_call_that_could_pass_the_limit_is_not_made() {

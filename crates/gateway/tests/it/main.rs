@@ -8,6 +8,7 @@ mod clients;
 mod faults;
 mod gemini;
 mod kept;
+mod leaving;
 mod ledger;
 mod metering;
 mod names;
