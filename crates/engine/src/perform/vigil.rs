@@ -91,6 +91,8 @@ struct Seen {
     silence: u8,
     repetition: u8,
     nearing: Option<String>,
+    /// The agent's model and the one for side work each tell it; it is heard once.
+    was_near: bool,
     barrier: Option<Barrier>,
 }
 
@@ -108,6 +110,7 @@ impl Vigil {
             silence: 0,
             repetition: 0,
             nearing: None,
+            was_near: false,
             barrier: None,
         };
         Arc::new(Self { stalls, max_calls, seen: seen.into(), calls: AtomicU32::new(0), changed: Notify::new() })
@@ -297,7 +300,11 @@ impl CallWatch for Vigil {
                 seen.asking = false;
                 self.calls.fetch_add(1, Ordering::Relaxed);
             }
-            CallNews::Nearing(words) => seen.nearing = Some(words),
+            CallNews::Nearing(words) => {
+                if !mem::replace(&mut seen.was_near, true) {
+                    seen.nearing = Some(words);
+                }
+            }
             CallNews::Refused(barrier) => seen.barrier = Some(barrier),
         }
         self.sign(&mut seen);
@@ -401,6 +408,15 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 900);
         assert!(matches!(vigil.alarm().await, Alarm::End(TurnConclusion::Stalled { .. })));
         assert_eq!(start.elapsed().as_secs(), 1200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_little_is_left_is_told_once_whoever_says_it() {
+        let vigil = vigil(None);
+        vigil.tell(CallNews::Nearing("one dollar is left".to_owned()));
+        assert_eq!(vigil.alarm().await, Alarm::Nudge("one dollar is left".to_owned()));
+        vigil.tell(CallNews::Nearing("half of it is left".to_owned()));
+        assert!(matches!(vigil.alarm().await, Alarm::Notice(_)), "of the silence that follows");
     }
 
     #[tokio::test(start_paused = true)]
