@@ -157,7 +157,12 @@ impl Scene {
 pub fn smoke(scene: &mut Scene) {
     let hunt = "k=sk-of; k=$k-no-worth-5d1f; env >seen.txt; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' \
                 >>seen.txt; grep -rsF \"$k\" \"$HOME\" /tmp >>seen.txt; printf 'two\\n' >file.txt";
-    scene.script(&turn(hunt));
+    let mut replies = turn(hunt);
+    if scene.agent == "mini" {
+        // Only this ends its work.
+        replies.insert(1, shell("echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"));
+    }
+    scene.script(&replies);
     scene.run(&["--wait"]).ok();
     scene.assert_changed_to("two");
     scene.assert_metered();
@@ -168,6 +173,15 @@ pub fn smoke(scene: &mut Scene) {
     for said in [scene.place.on(&["logs", "1"]).ok(), scene.place.on(&["export", "1"]).ok()] {
         assert!(!said.contains(KEY), "a key is in the record");
     }
+}
+
+/// One without tools: it writes what its model says in its own form, and leaves nothing else behind.
+pub fn edits(scene: &mut Scene) {
+    scene.script(&[says("file.txt\n```\ntwo\n```\n")]);
+    scene.run(&["--wait"]).ok();
+    scene.assert_changed_to("two");
+    assert_eq!(scene.place.show("1")["attempts"][0]["snapshot"]["stat"]["files"], 1, "{:#}", scene.place.show("1"));
+    scene.assert_metered();
 }
 
 /// A comment is heard in the session that did the work.
