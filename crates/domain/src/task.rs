@@ -274,6 +274,11 @@ impl Task {
         })
     }
 
+    /// Rounds that one turn may have of `most`: its profile may bound each.
+    pub fn rounds_of_a_turn(&self, most: u32) -> u32 {
+        self.profile.as_ref().and_then(|profile| profile.max_rounds).map_or(most, |bound| bound.min(most))
+    }
+
     pub fn is_ended(&self) -> bool {
         matches!(self.status, Status::Ended { .. })
     }

@@ -229,7 +229,7 @@ impl Stage<'_> {
             instructions: if begins { said.instructions } else { Vec::new() },
             guidance: said.guidance,
             surroundings,
-            max_rounds: past.max_rounds,
+            max_rounds: task.rounds_of_a_turn(past.max_rounds),
             profile: task.profile.clone().map(Arc::new),
             void: Vec::new(),
             fresh: past.fresh,

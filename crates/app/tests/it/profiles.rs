@@ -50,6 +50,16 @@ fn a_monitor_tells_at_once_what_passes_its_filter() {
 }
 
 #[test]
+fn a_profile_bounds_the_rounds_of_a_turn_also_in_its_replay() {
+    let place = Place::new();
+    place.configure("[profiles.brief]\ndescription = \"Two rounds\"\nmax_rounds = 2\n");
+    let model = Model::say(&place, &json!([write("two\n"), finish()]));
+    model.run(&place, &["--profile", "brief", "--check", "true", "--wait"]).ok();
+    let replay = place.on(&["replay", "1", "--json"]).json();
+    assert_eq!((&replay["calls"], &replay["identical"]), (&json!(2), &json!(2)), "{replay:#}");
+}
+
+#[test]
 fn a_second_model_criticises_a_plan_before_people_see_it() {
     let place = Place::new();
     let plan = tool("finish", &json!({ "summary": "1. Look.\n2. Write two." }));

@@ -103,6 +103,7 @@ impl Turn<'_> {
         let is_watch = task.profile.as_ref().is_some_and(|profile| profile.report_filter.is_some());
         let stalls = job.site.terms.stalls;
         let stalls = if is_watch { stalls.of_a_watch() } else { stalls };
+        let max_rounds = task.rounds_of_a_turn(max_rounds);
         let vigil = Vigil::new(stalls, has_client.then_some(max_rounds), is_program);
         let caller = Caller { site: job.site, task, key: self.key(), turn: self.no };
         let way = match caller.way(&*agent, model, Arc::clone(&vigil) as _).await? {
@@ -164,7 +165,6 @@ impl Turn<'_> {
             if begins { environment::told(job.site, &task.origin, task.confinement).await? } else { Vec::new() };
         surroundings.extend(notes);
         let profile = task.profile.clone().map(Arc::new);
-        let most = profile.as_ref().and_then(|profile| profile.max_rounds).unwrap_or(u32::MAX);
         Ok(TurnRequest {
             key: self.key(),
             turn: self.no,
@@ -175,7 +175,7 @@ impl Turn<'_> {
             instructions: if begins { said.instructions } else { Vec::new() },
             guidance: said.guidance,
             surroundings,
-            max_rounds: max_rounds.min(most),
+            max_rounds,
             profile,
             void: task.attempt(self.attempt).map(|attempt| attempt.void.clone()).unwrap_or_default(),
             fresh: self.fresh,
