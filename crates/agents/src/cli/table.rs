@@ -88,11 +88,12 @@ fn pi() -> Recipe {
     }
 }
 
+/// Its map of the repository is off: it keeps it in the repository, and so in the change.
 fn aider() -> Recipe {
     let argv = words(
         "aider --yes-always --no-check-update --no-analytics --no-auto-commits --no-dirty-commits --no-gitignore --no-pretty --no-stream \
-         --no-show-model-warnings --no-show-release-notes --no-detect-urls --no-suggest-shell-commands {mode} \
-         --input-history-file /dev/null --chat-history-file {home}/.overnight/{session}.md --message-file {prompt_file}",
+         --no-show-model-warnings --no-show-release-notes --no-detect-urls --no-suggest-shell-commands --map-tokens 0 \
+         {mode} --input-history-file /dev/null --chat-history-file {home}/.overnight/{session}.md --message-file {prompt_file}",
     );
     let mut resume = argv.clone();
     resume.push("--restore-chat-history".to_owned());
@@ -108,10 +109,13 @@ fn aider() -> Recipe {
         install: Some("pipx install aider-chat==0.86.2".to_owned()),
         tried: Some("0.86.2".to_owned()),
         env: variables([("LITELLM_LOCAL_MODEL_COST_MAP", "True")]),
+        // Else it asks the network for prices.
+        files: vec![HomeFile {
+            path: ".aider/caches/model_prices_and_context_window.json".to_owned(),
+            content: r#"{"none": {}}"#.to_owned(),
+        }],
         clients: litellm("AIDER_MODEL"),
-        remarks: each([
-            "Answers once and runs no tools: it edits what its prompt names and what its map of the repository shows it.",
-        ]),
+        remarks: each(["Answers once and runs no tools: it edits the files that its prompt names."]),
         ..Recipe::default()
     }
 }

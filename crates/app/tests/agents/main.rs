@@ -47,5 +47,5 @@ tried! {
     claude_p: "claude-p" "anthropic/scripted" [smoke] [follow_up, reload, cancel, dead_key, busy, cut, budget_end];
     pi: "pi" "anthropic/scripted" [smoke] [follow_up, cancel, dead_key, busy, budget_end];
     mini: "mini" "anthropic/scripted" [smoke] [cancel, dead_key, budget_end];
-    aider: "aider" "anthropic/scripted" [] [smoke];
+    aider: "aider" "anthropic/scripted" [] [edits];
 }

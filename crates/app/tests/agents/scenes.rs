@@ -177,7 +177,8 @@ pub fn smoke(scene: &mut Scene) {
 
 /// One without tools: it writes what its model says in its own form, and leaves nothing else behind.
 pub fn edits(scene: &mut Scene) {
-    scene.script(&[says("file.txt\n```\ntwo\n```\n")]);
+    // It puts examples of replies into its conversation, which count as some that were given.
+    scene.script(&vec![says("file.txt\n```\ntwo\n```\n"); 8]);
     scene.run(&["--wait"]).ok();
     scene.assert_changed_to("two");
     assert_eq!(scene.place.show("1")["attempts"][0]["snapshot"]["stat"]["files"], 1, "{:#}", scene.place.show("1"));
