@@ -79,11 +79,24 @@ impl BoundModel {
     pub async fn told(&self, request: &ModelRequest<'_>) -> Result<Told, ModelFault> {
         let longest = self.upstream.deadlines().reply;
         match tokio::time::timeout(longest, self.ask(request)).await {
-            Ok(told) => told,
+            Ok(told) => told.map_err(|fault| self.redacted(fault)),
             Err(_) => {
                 let host = &self.chain.first().account.host;
                 Err(unavailable(host, &format!("no whole reply within {longest:?}"), None))
             }
+        }
+    }
+
+    fn redacted(&self, fault: ModelFault) -> ModelFault {
+        let text = |why| self.recorder.redacted_text(why);
+        match fault {
+            ModelFault::OverBudget(why) => ModelFault::OverBudget(text(why)),
+            ModelFault::DeadKey(why) => ModelFault::DeadKey(text(why)),
+            ModelFault::Rejected(why) => ModelFault::Rejected(text(why)),
+            ModelFault::Held { why, until } => ModelFault::Held { why: text(why), until },
+            ModelFault::Unavailable(why) => ModelFault::Unavailable(text(why)),
+            ModelFault::Garbage(why) => ModelFault::Garbage(text(why)),
+            ModelFault::Port(fault) => ModelFault::Port(fault),
         }
     }
 

@@ -145,7 +145,7 @@ async fn ask(upstream: &Upstream, provider: &Provider, account: &Account) -> Lis
         Ok(response) if response.status().is_success() => response,
         Ok(response) if matches!(response.status().as_u16(), 404 | 405 | 501) => return Ok(None),
         Ok(response) => {
-            let refusal = upstream.refusal(response).await;
+            let refusal = upstream.refusal(&outgoing, response).await;
             let fault = if refusal.is_about_the_key() { Fault::input } else { Fault::transient };
             return Err(fault(format!("{host} does not tell its models: {refusal}")));
         }

@@ -245,7 +245,7 @@ impl Upstream {
         };
         if !response.status().is_success() {
             payment.charge.refused();
-            let refusal = self.refusal(response).await;
+            let refusal = self.refusal(outgoing, response).await;
             return Ok(if refusal.is_about_the_key() {
                 Tried::DeadKey(refusal)
             } else if refusal.is_passing() {
@@ -259,7 +259,7 @@ impl Upstream {
             });
         }
         let why = match self.piece(&mut response).await {
-            Ok(first) => match first.as_ref().and_then(hidden).filter(Complaint::is_passing) {
+            Ok(first) => match first.as_ref().and_then(|first| hidden(first, outgoing)).filter(Complaint::is_passing) {
                 None => return Ok(Tried::Answered(response, first)),
                 Some(complaint) => {
                     payment.charge.lost();
@@ -323,10 +323,11 @@ impl<'a> Course<'a, '_> {
 }
 
 /// The error that an answer begins with: as a document, or as the first event of a stream.
-fn hidden(first: &Bytes) -> Option<Complaint> {
+fn hidden(first: &Bytes, outgoing: &Outgoing) -> Option<Complaint> {
     let front = &first[..first.len().min(LOOK_BYTES)];
     memchr::memmem::find(front, br#""error""#)?;
-    let text = str::from_utf8(first).ok()?;
+    let first = outgoing.without_key(first.clone());
+    let text = str::from_utf8(&first).ok()?;
     let json = if text.trim_start().starts_with('{') {
         text
     } else {

@@ -20,7 +20,7 @@ const OF: char = '@';
 /// What an account without a name of its own is called.
 const PLAIN: &str = "default";
 /// Headers that carry a client's key.
-const KEYS: [HeaderName; 4] = [
+pub(crate) const KEYS: [HeaderName; 4] = [
     AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),

@@ -91,6 +91,11 @@ impl Recorder {
         self.redactors.iter().fold(bytes, |bytes, redactor| redactor.redact(&bytes).map_or(bytes, Bytes::from))
     }
 
+    /// What a fault says: a provider may repeat what it was sent.
+    pub fn redacted_text(&self, text: String) -> String {
+        self.redactors.iter().fold(text, |text, redactor| redactor.redact_text(&text).unwrap_or(text))
+    }
+
     fn redacted_request(&self, request: Bytes) -> Bytes {
         let mut clean = self.clean.lock().unwrap_or_else(PoisonError::into_inner);
         let strides = request.chunks_exact(STRIDE).zip(clean.chunks_exact(STRIDE));

@@ -7,12 +7,13 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use domain::{Fault, ports::Clock};
+use domain::{Fault, ports::Clock, redact::Redactor};
 use reqwest::{Client, Method, Response, StatusCode, Url, header::HeaderMap, redirect::Policy};
 
 use crate::{
     dialect::Complaint,
     patience::{Patience, Retry},
+    providers::KEYS,
     windows::Windows,
 };
 
@@ -50,6 +51,15 @@ pub(crate) struct Outgoing {
     pub url: Url,
     pub headers: HeaderMap,
     pub body: Bytes,
+}
+
+impl Outgoing {
+    /// Takes the key that goes out with this out of what comes back: some providers repeat it when they refuse it.
+    pub fn without_key(&self, said: Bytes) -> Bytes {
+        let keys = KEYS.into_iter().flat_map(|name| self.headers.get_all(name)).filter_map(|key| key.to_str().ok());
+        let keys = keys.map(|key| ("KEY", key.strip_prefix("Bearer ").unwrap_or(key)));
+        Redactor::new(keys).redact(&said).map_or(said, Bytes::from)
+    }
 }
 
 /// An answer that is no success, after all retries that could help.
@@ -145,10 +155,10 @@ impl Upstream {
     }
 
     /// Reads what an error says; a body that does not come is none.
-    pub async fn refusal(&self, mut response: Response) -> Refusal {
+    pub async fn refusal(&self, outgoing: &Outgoing, mut response: Response) -> Refusal {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = match self.body(&mut response, ERROR_BYTES).await {
-            Ok(body) | Err((_, body)) => body,
+            Ok(body) | Err((_, body)) => outgoing.without_key(body),
         };
         let text = String::from_utf8_lossy(&body);
         let complaint = Complaint::read(&text).unwrap_or_else(|| Complaint::of(crate::dialect::excerpt(&text)));

@@ -278,13 +278,14 @@ async fn free(
     let url = route.url(&format!("{path}{query}"), &route.model).map_err(|fault| no_route(&fault))?;
     route.account.stamp(&mut headers);
     // Whether it is worth another try, whoever asked knows best: nothing is at stake.
-    match desk.upstream.send(&Outgoing { method, url, headers, body }).await.map_err(unreached)? {
+    let outgoing = Outgoing { method, url, headers, body };
+    match desk.upstream.send(&outgoing).await.map_err(unreached)? {
         Ok(mut response) if response.status().is_success() => {
             let (status, headers) = (response.status(), passing(response.headers()));
             let body = desk.upstream.body(&mut response, REQUEST_BYTES).await.map_err(|(why, _)| unreached(why))?;
             Ok(Answer::whole(status, headers, body))
         }
-        Ok(response) => Ok(pass(desk.upstream.refusal(response).await)),
+        Ok(response) => Ok(pass(desk.upstream.refusal(&outgoing, response).await)),
         Err(failed) => Err(unreached(failed.why)),
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::stage::{DIALECTS, Stage, real_key};
+use crate::stage::{DIALECTS, Stage, ask_once, real_key};
 
 fn path(dialect: Dialect) -> &'static str {
     match dialect {
@@ -260,6 +260,20 @@ async fn what_the_provider_refuses_passes_in_its_own_words() {
             assert_eq!(stage.records().len(), tries);
             let settled = stage.ledger.settlements().await;
             assert_eq!((settled[0].usage.total(), settled[0].estimated), (0, false));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_a_provider_repeats_goes_no_further() {
+    for dialect in DIALECTS {
+        for fault in ["400", "401", "429", "500"] {
+            let stage = Stage::of(json!([{"text": format!("what is {}?", real_key(dialect)), "fault": fault}])).await;
+            let answer = post(&stage.endpoint(dialect).await, path(dialect), &body(true)).await.text().await.unwrap();
+            let fault = ask_once(stage.model(dialect).as_ref()).await.unwrap_err().to_string();
+            for said in [answer, fault] {
+                assert!(!said.contains(real_key(dialect)), "{said}");
+            }
         }
     }
 }
