@@ -226,8 +226,10 @@ fn qwen() -> Spec {
             ]),
             files: vec![file(
                 ".qwen/settings.json",
+                // Each turn would end in calls about what might be said next and be remembered, which nobody hears here.
                 r#"{"security": {"auth": {"selectedType": "openai"}}, "general": {"disableAutoUpdate": true, "disableUpdateNag": true},
- "privacy": {"usageStatisticsEnabled": false}}
+ "ui": {"enableFollowupSuggestions": false}, "privacy": {"usageStatisticsEnabled": false},
+ "memory": {"enableManagedAutoMemory": false, "enableManagedAutoDream": false, "enableAutoSkill": false}}
 "#,
             )],
         }],
