@@ -262,6 +262,8 @@ pub fn cut(scene: &mut Scene) {
     let mut replies = turn("printf 'two\\n' >file.txt");
     replies[0]["fault"] = json!("cut");
     replies[0]["fault_times"] = json!(1);
+    // Who begins a new session after it is not cut off again.
+    replies[0]["fault_is_shared"] = json!(true);
     scene.script(&replies);
     scene.run(&[]).ok();
     scene.settled();

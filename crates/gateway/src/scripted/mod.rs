@@ -63,6 +63,8 @@ pub struct Reply {
     pub fault: Option<ReplyFault>,
     /// How often the fault comes before the reply does. Absent: always.
     pub fault_times: Option<u32>,
+    /// Counts the fault over all conversations, and not in each anew: for clients that begin another one after it.
+    pub fault_is_shared: bool,
     /// Of a cut stream: after so many bytes instead of half its events.
     pub cut_at: Option<usize>,
     /// Sent with a status fault, in seconds.

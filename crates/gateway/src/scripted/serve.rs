@@ -70,7 +70,7 @@ struct Stage {
 struct Past {
     /// Length and hash of each conversation's last request, without its closing brackets.
     requests: HashMap<u64, (usize, u64)>,
-    /// Faults given, by conversation and reply.
+    /// Faults given, by conversation (0: any) and reply.
     faults: HashMap<(u64, usize), u32>,
     /// By their names, responses that can be gone on from: what their conversation began with, and how many replies it has.
     responses: HashMap<String, (String, usize)>,
@@ -254,7 +254,8 @@ impl Stage {
         let fault = reply.fault?;
         if let Some(times) = reply.fault_times {
             let mut past = self.past();
-            let given = past.faults.entry((hash(&ask.first), ask.index)).or_default();
+            let conversation = if reply.fault_is_shared { 0 } else { hash(&ask.first) };
+            let given = past.faults.entry((conversation, ask.index)).or_default();
             if *given >= times {
                 return None;
             }
