@@ -64,8 +64,16 @@ impl Sandbox for Yard {
                 .stderr(write);
             let buffer = Arc::new(Mutex::new(Vec::new()));
             let spill = self.home.join(format!("spill-{number}"));
-            let mut live =
-                Live { child: None, exit: None, ends: self.ends, reader: None, buffer, spill, deadline: None };
+            let mut live = Live {
+                child: None,
+                group: None,
+                exit: None,
+                ends: self.ends,
+                reader: None,
+                buffer,
+                spill,
+                deadline: None,
+            };
             live.deadline = tokio::time::Instant::now().checked_add(exec.timeout);
             if self.without_bash && exec.argv[0] == "bash" {
                 live.exit = Some(Exit::NotStarted);
@@ -126,6 +134,8 @@ async fn drain(pipe: std::os::fd::OwnedFd, buffer: Arc<Mutex<Vec<u8>>>) {
 
 pub struct Live {
     child: Option<tokio::process::Child>,
+    /// Outlives its leader.
+    group: Option<rustix::process::Pid>,
     exit: Option<Exit>,
     ends: Option<Exit>,
     reader: Option<tokio::task::JoinHandle<()>>,
@@ -138,8 +148,10 @@ impl Live {
     /// A process whose standard error comes by `errors`.
     pub fn new(yard: &Yard, child: tokio::process::Child, errors: std::io::PipeReader, timeout: Duration) -> Self {
         let buffer = Arc::new(Mutex::new(Vec::new()));
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
         Self {
             child: Some(child),
+            group: id.and_then(rustix::process::Pid::from_raw),
             exit: None,
             ends: None,
             reader: Some(tokio::spawn(drain(errors.into(), Arc::clone(&buffer)))),
@@ -150,8 +162,7 @@ impl Live {
     }
 
     fn end(&self) {
-        let id = self.child.as_ref().and_then(tokio::process::Child::id).and_then(|id| i32::try_from(id).ok());
-        if let Some(group) = id.and_then(rustix::process::Pid::from_raw) {
+        if let Some(group) = self.group {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
     }
@@ -179,8 +190,9 @@ impl Process for Live {
                     return self.exit;
                 }
             };
-            if let Some(reader) = self.reader.take() {
-                reader.await.unwrap();
+            if let Some(mut reader) = self.reader.take() {
+                // What it left behind may hold its output open.
+                let _ = tokio::time::timeout(Duration::from_millis(100), &mut reader).await;
             }
             let own = || status.code().map_or_else(|| Exit::Signal(status.signal().unwrap()), Exit::Code);
             self.exit = Some(self.ends.unwrap_or_else(own));
