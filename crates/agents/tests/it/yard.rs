@@ -219,6 +219,10 @@ impl Process for Live {
             if let Some(child) = &mut self.child {
                 let _ = child.wait().await;
             }
+            // Those whose parent has gone are taken by another, in its own time.
+            while self.group.is_some_and(|group| rustix::process::test_kill_process_group(group).is_ok()) {
+                tokio::task::yield_now().await;
+            }
         })
     }
 }
