@@ -85,6 +85,7 @@ impl Sandbox for Yard {
                         let input = exec.stdin;
                         tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut stdin, &input).await });
                     }
+                    live.group = group(&child);
                     live.child = Some(child);
                     live.reader = Some(tokio::spawn(drain(read.into(), Arc::clone(&live.buffer))));
                 }
@@ -124,6 +125,11 @@ impl Sandbox for Yard {
     }
 }
 
+/// The process group that a child leads.
+fn group(child: &tokio::process::Child) -> Option<rustix::process::Pid> {
+    child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw)
+}
+
 async fn drain(pipe: std::os::fd::OwnedFd, buffer: Arc<Mutex<Vec<u8>>>) {
     let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe).unwrap();
     let mut chunk = [0; 8192];
@@ -148,10 +154,9 @@ impl Live {
     /// A process whose standard error comes by `errors`.
     pub fn new(yard: &Yard, child: tokio::process::Child, errors: std::io::PipeReader, timeout: Duration) -> Self {
         let buffer = Arc::new(Mutex::new(Vec::new()));
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
         Self {
+            group: group(&child),
             child: Some(child),
-            group: id.and_then(rustix::process::Pid::from_raw),
             exit: None,
             ends: None,
             reader: Some(tokio::spawn(drain(errors.into(), Arc::clone(&buffer)))),
