@@ -17,7 +17,7 @@ use domain::{
         agent::{Entry, Hands, Line, Transcript, TurnConclusion, TurnRequest},
         egress::MODEL_PORT,
         environments::{OpenRequest, Opened, Purpose},
-        model::{Compared, Endpoint, Model},
+        model::{Compared, Endpoint, Model, ReplayRequest},
         sandbox::{Bridge, Limits},
         workspace::{PrepareRequest, SnapshotRequest},
     },
@@ -29,7 +29,7 @@ use crate::{
     Handle,
     by_hand::attempt_of,
     history::{self, PastTurn},
-    perform::{snapshot_message, told},
+    perform::{reach, snapshot_message, told},
 };
 
 /// Replays work in workspaces of their own, which are named as attempts that no task has.
@@ -104,7 +104,9 @@ impl Handle {
             let scores = Arc::clone(&scores);
             Arc::new(move |call, compared| scores.note(call, compared))
         };
-        let model = ports.gateways.replay(key, record, told).await?;
+        let credentials = reach::credentials(&self.core.site, task).await?;
+        let redactor = ports.environments.redactor(task.origin.repository.clone()).await?;
+        let model = ports.gateways.replay(ReplayRequest { key, record, credentials, redactor, told }).await?;
         let transcript = Arc::new(Memory::default());
         let mut stage = Stage { handle: self, task, place, model: model.model, endpoint: model.endpoint, transcript };
         let mut replay = Replay { attempt: key.attempt.0, ..Replay::default() };

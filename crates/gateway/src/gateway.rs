@@ -5,15 +5,14 @@ use std::sync::Arc;
 use domain::{
     Fault,
     budget::{Budget, Purse},
-    ids::AttemptKey,
     ports::{
         BoxFuture, Clock,
         ledger::Ledger,
         model::{
-            Access, Comparing, Credentials, Endpoint, Gateways, Model, ModelAsk, ModelInfo, Replayed, ResolvedModel,
-            TriedModel,
+            Access, Credentials, Endpoint, Gateways, Model, ModelAsk, ModelInfo, ReplayRequest, Replayed,
+            ResolvedModel, TriedModel,
         },
-        record::{Exchange, Records},
+        record::Records,
     },
 };
 use tokio::sync::OnceCell;
@@ -154,12 +153,8 @@ impl Gateways for Gateway {
         })
     }
 
-    fn replay(
-        &self,
-        key: AttemptKey,
-        record: Vec<Exchange>,
-        told: Comparing,
-    ) -> BoxFuture<'_, Result<Replayed, Fault>> {
-        Box::pin(async move { replay::open(record, told).await.map_err(|fault| fault.at(key)) })
+    fn replay(&self, request: ReplayRequest) -> BoxFuture<'_, Result<Replayed, Fault>> {
+        let key = request.key;
+        Box::pin(async move { replay::open(request).await.map_err(|fault| fault.at(key)) })
     }
 }

@@ -10,7 +10,7 @@ use domain::{
     ids::{AttemptKey, TurnNo},
     ports::{
         Clock,
-        model::{Access, Protocol},
+        model::{Access, Credentials, Protocol},
         record::{Exchange, Records},
     },
     redact::Redactor,
@@ -24,7 +24,7 @@ const ANSWER_BYTES: usize = 64 << 20;
 /// The most that the calls of one turn hold in memory together: requests under way, and what has come of their answers.
 const HELD_BYTES: usize = 160 << 20;
 /// What a token is called where it was taken out.
-pub(crate) const TOKEN: &str = "OVERNIGHT_TOKEN";
+const TOKEN: &str = "OVERNIGHT_TOKEN";
 /// Bytes that are compared at a time.
 const STRIDE: usize = 256;
 
@@ -35,7 +35,7 @@ pub(crate) struct Recorder {
     clock: Arc<dyn Clock>,
     key: AttemptKey,
     turn: TurnNo,
-    redactors: Vec<Arc<Redactor>>,
+    hidden: Hidden,
     /// The last request in which no secret was found: what the next one begins with alike needs no second look.
     clean: Mutex<Bytes>,
     held: AtomicUsize,
@@ -49,18 +49,12 @@ impl Recorder {
         access: &Access,
         token: Option<&str>,
     ) -> Arc<Self> {
-        let credentials = access.credentials.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let keys = credentials.filter(|(name, value)| !value.contains("://") && !is_open(name));
-        let own = Redactor::new(keys.chain(token.map(|token| (TOKEN, token))));
         Arc::new(Self {
             records,
             clock,
             key: access.key,
             turn: access.turn,
-            redactors: [Arc::clone(&access.redactor), Arc::new(own)]
-                .into_iter()
-                .filter(|one| !one.is_empty())
-                .collect(),
+            hidden: Hidden::new(&access.redactor, &access.credentials, token),
             clean: Mutex::default(),
             held: AtomicUsize::new(0),
         })
@@ -88,19 +82,19 @@ impl Recorder {
     }
 
     fn redacted(&self, bytes: Bytes) -> Bytes {
-        self.redactors.iter().fold(bytes, |bytes, redactor| redactor.redact(&bytes).map_or(bytes, Bytes::from))
+        self.hidden.redact(bytes)
     }
 
     /// What a fault says: a provider may repeat what it was sent.
     pub fn redacted_text(&self, text: String) -> String {
-        self.redactors.iter().fold(text, |text, redactor| redactor.redact_text(&text).unwrap_or(text))
+        self.hidden.0.iter().fold(text, |text, redactor| redactor.redact_text(&text).unwrap_or(text))
     }
 
     fn redacted_request(&self, request: Bytes) -> Bytes {
         let mut clean = self.clean.lock().unwrap_or_else(PoisonError::into_inner);
         let strides = request.chunks_exact(STRIDE).zip(clean.chunks_exact(STRIDE));
         let same = strides.take_while(|(new, old)| new == old).count() * STRIDE;
-        let is_clean = self.redactors.iter().all(|redactor| {
+        let is_clean = self.hidden.0.iter().all(|redactor| {
             // A secret may begin in what is the same and end in what is not.
             let from = same.saturating_sub(redactor.longest());
             redactor.found(&request[from..]).next().is_none()
@@ -111,6 +105,22 @@ impl Recorder {
         }
         drop(clean);
         self.redacted(request)
+    }
+}
+
+/// What an attempt's record must not hold.
+pub(crate) struct Hidden(Vec<Arc<Redactor>>);
+
+impl Hidden {
+    pub fn new(redactor: &Arc<Redactor>, credentials: &Credentials, token: Option<&str>) -> Self {
+        let credentials = credentials.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let keys = credentials.filter(|(name, value)| !value.contains("://") && !is_open(name));
+        let own = Redactor::new(keys.chain(token.map(|token| (TOKEN, token))));
+        Self([Arc::clone(redactor), Arc::new(own)].into_iter().filter(|one| !one.is_empty()).collect())
+    }
+
+    pub fn redact(&self, bytes: Bytes) -> Bytes {
+        self.0.iter().fold(bytes, |bytes, redactor| redactor.redact(&bytes).map_or(bytes, Bytes::from))
     }
 }
 

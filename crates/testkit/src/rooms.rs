@@ -13,15 +13,14 @@ use domain::{
     Fault,
     budget::Purse,
     check::{CheckSpec, Judgement, Verdict},
-    ids::{AttemptKey, CommitId},
+    ids::CommitId,
     ports::{
         BoxFuture,
         checks::{Checks, JudgeRequest},
         model::{
-            Access, Comparing, Credentials, Endpoint, Gateways, Model, ModelAsk, ModelInfo, Replayed, ResolvedModel,
-            TriedModel,
+            Access, Credentials, Endpoint, Gateways, Model, ModelAsk, ModelInfo, ReplayRequest, Replayed,
+            ResolvedModel, TriedModel,
         },
-        record::Exchange,
         sandbox::{
             Conversation, Entry, Exec, Files, Probe, Process, Sandbox, SandboxSpec, Sandboxes, Terminal, WindowSize,
         },
@@ -147,7 +146,7 @@ impl Gateways for Unmetered {
         ready(Err(Fault::input(format!("the model `{name}` is not known"))))
     }
 
-    fn replay(&self, _: AttemptKey, _: Vec<Exchange>, _: Comparing) -> BoxFuture<'_, Result<Replayed, Fault>> {
+    fn replay(&self, _: ReplayRequest) -> BoxFuture<'_, Result<Replayed, Fault>> {
         ready(Err(Fault::bug("no model is needed here")))
     }
 }

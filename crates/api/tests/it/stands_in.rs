@@ -23,10 +23,9 @@ use domain::{
         },
         checks::{Checks, JudgeRequest},
         model::{
-            Access, Comparing, Credentials, Endpoint, Gateways, Message, Model, ModelAsk, ModelInfo, Part, Protocol,
-            Replayed, ResolvedModel, Role, TriedModel,
+            Access, Credentials, Endpoint, Gateways, Message, Model, ModelAsk, ModelInfo, Part, Protocol,
+            ReplayRequest, Replayed, ResolvedModel, Role, TriedModel,
         },
-        record::Exchange,
         sandbox::Tree,
         workspace::{
             BlamedLine, ChangeKind, ChangedPath, CheckoutRequest, DiffStat, DiskUse, EnvironmentLayer, LandRequest,
@@ -360,7 +359,7 @@ impl Gateways for NoModels {
         done(Ok(TriedModel { name, host, account, text, usage: Usage::default(), cost: None, milliseconds: 7 }))
     }
 
-    fn replay(&self, _: AttemptKey, _: Vec<Exchange>, _: Comparing) -> BoxFuture<'_, Result<Replayed, Fault>> {
+    fn replay(&self, _: ReplayRequest) -> BoxFuture<'_, Result<Replayed, Fault>> {
         unasked("a replay")
     }
 }

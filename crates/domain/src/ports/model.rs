@@ -223,10 +223,26 @@ pub trait Gateways: Send + Sync {
         purses: Vec<Purse>,
     ) -> BoxFuture<'_, Result<TriedModel, Fault>>;
 
-    /// Answers an attempt's calls from its record, in the recorded order and without any network; `told` hears of each how the request
+    /// Answers an attempt's calls from its record, in the recorded order and without any network; `request.told` hears of each how the request
     /// compares with the recorded one. A call beyond the record is refused (`Rejected`, or 404).
-    fn replay(&self, key: AttemptKey, record: Vec<Exchange>, told: Comparing)
-    -> BoxFuture<'_, Result<Replayed, Fault>>;
+    fn replay(&self, request: ReplayRequest) -> BoxFuture<'_, Result<Replayed, Fault>>;
+}
+
+/// An attempt's record that is to answer its calls.
+#[derive(Clone)]
+pub struct ReplayRequest {
+    pub key: AttemptKey,
+    pub record: Vec<Exchange>,
+    /// Taken out of each request before it is compared, as they were taken out of the record.
+    pub credentials: Credentials,
+    pub redactor: Arc<Redactor>,
+    pub told: Comparing,
+}
+
+impl std::fmt::Debug for ReplayRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplayRequest").field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 /// Hears of each replayed call, from 1.

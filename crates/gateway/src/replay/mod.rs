@@ -10,7 +10,7 @@ use domain::{
     Fault,
     ports::{
         BoxFuture,
-        model::{Comparing, Endpoint, Model, ModelFault, ModelReply, ModelRequest, Protocol, Replayed},
+        model::{Endpoint, Model, ModelFault, ModelReply, ModelRequest, Protocol, ReplayRequest, Replayed},
         record::Exchange,
     },
 };
@@ -25,6 +25,7 @@ use crate::{
     call::{garbage, stray},
     dialect::{Complaint, Trouble, Wire, excerpt},
     proxy::{self, door::Door, listen},
+    record::Hidden,
     sse::Events,
 };
 
@@ -32,8 +33,12 @@ use crate::{
 const RECORD: &str = "the record";
 
 /// Sets a record up to be played.
-pub(crate) async fn open(record: Vec<Exchange>, told: Comparing) -> Result<Replayed, Fault> {
-    let reel = Arc::new(Reel::new(record, told));
+pub(crate) async fn open(request: ReplayRequest) -> Result<Replayed, Fault> {
+    let ReplayRequest { record, credentials, redactor, told, .. } = request;
+    let token = proxy::token();
+    // The token of the recorded run is not in the record either.
+    let hidden = Hidden::new(&redactor, &credentials, Some(&token));
+    let reel = Arc::new(Reel::new(record, hidden, told));
     let replies = || reel.frames().iter().filter(|frame| frame.is_reply());
     let model = replies().next().map(|frame| frame.model.clone());
     let model = model.ok_or_else(|| Fault::not_found("the record holds no call to a model"))?;
@@ -48,7 +53,6 @@ pub(crate) async fn open(record: Vec<Exchange>, told: Comparing) -> Result<Repla
     let no_port = |err| Fault::environment(format!("the replay cannot open a port on 127.0.0.1: {err}"));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(no_port)?;
     let url = format!("http://{}", listener.local_addr().map_err(no_port)?);
-    let token = proxy::token();
     let screen = Arc::new(Screen::new(Arc::clone(&reel), &token));
     let accepting = tokio::spawn(listen::accept(listener, Arc::clone(&screen), usize::MAX)).abort_handle();
     let door = Arc::new(Door::new(screen));
@@ -93,7 +97,7 @@ impl Played {
         for Frame { exchange, model, .. } in self.0.frames() {
             if !encoded.iter().any(|(protocol, name, _)| (*protocol, *name) == (exchange.protocol, model)) {
                 let body = exchange.protocol.encode(model, request);
-                encoded.push((exchange.protocol, model, Request::new(body)));
+                encoded.push((exchange.protocol, model, self.0.request(body)));
             }
         }
         let asked = |frame: &Frame| {

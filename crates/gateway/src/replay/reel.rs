@@ -10,13 +10,14 @@ use domain::ports::{
 use serde::Deserialize;
 
 use super::normal::normal;
-use crate::{dialect::gemini, proxy};
+use crate::{dialect::gemini, proxy, record::Hidden};
 
 /// The most that is shown of a request from where it differs.
 const EXCERPT_BYTES: usize = 200;
 
 pub(super) struct Reel {
     frames: Vec<Frame>,
+    hidden: Hidden,
     told: Comparing,
     state: Mutex<State>,
 }
@@ -83,10 +84,6 @@ pub(super) struct Request {
 }
 
 impl Request {
-    pub fn new(body: Bytes) -> Self {
-        Self { body, normal: OnceLock::new() }
-    }
-
     fn normal(&self) -> &str {
         self.normal.get_or_init(|| normal(&self.body))
     }
@@ -99,10 +96,15 @@ fn excerpt(text: &str, from: usize) -> String {
 }
 
 impl Reel {
-    pub fn new(record: Vec<Exchange>, told: Comparing) -> Self {
+    pub fn new(record: Vec<Exchange>, hidden: Hidden, told: Comparing) -> Self {
         let frames: Vec<_> = record.into_iter().map(Frame::new).collect();
         let state = Mutex::new(State { played: vec![false; frames.len()], calls: 0 });
-        Self { frames, told, state }
+        Self { frames, hidden, told, state }
+    }
+
+    /// A request as it would be recorded.
+    pub fn request(&self, body: Bytes) -> Request {
+        Request { body: self.hidden.redact(body), normal: OnceLock::new() }
     }
 
     pub fn frames(&self) -> &[Frame] {
@@ -134,8 +136,8 @@ impl Reel {
     }
 
     /// The frame of a call that costs nothing: such a call may be made as often as one likes, and is not told.
-    pub fn look_up(&self, fits: impl Fn(&Frame) -> bool, request: &Bytes) -> Option<&Frame> {
+    pub fn look_up(&self, fits: impl Fn(&Frame) -> bool, request: &Request) -> Option<&Frame> {
         let all = || self.frames.iter().filter(|frame| fits(frame));
-        all().find(|frame| frame.exchange.request == request).or_else(|| all().next())
+        all().find(|frame| frame.exchange.request == request.body).or_else(|| all().next())
     }
 }

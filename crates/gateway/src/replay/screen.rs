@@ -2,8 +2,6 @@
 
 use std::{io, sync::Arc};
 
-use bytes::Bytes;
-use domain::redact::Redactor;
 use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::{
@@ -12,7 +10,7 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 
-use super::reel::{Frame, Reel, Request as Asked};
+use super::reel::{Frame, Reel};
 use crate::{
     dialect::{Protocol, Wire},
     proxy::{
@@ -24,13 +22,11 @@ use crate::{
 pub(super) struct Screen {
     reel: Arc<Reel>,
     token: String,
-    /// The token of the recorded run is not in the record either.
-    redactor: Redactor,
 }
 
 impl Screen {
     pub fn new(reel: Arc<Reel>, token: &str) -> Self {
-        Self { reel, token: token.to_owned(), redactor: Redactor::new([(crate::record::TOKEN, token)]) }
+        Self { reel, token: token.to_owned() }
     }
 }
 
@@ -51,15 +47,11 @@ impl Host for Screen {
         let Ok(body) = Limited::new(request.into_body(), REQUEST_BYTES).collect().await else {
             return refuse(protocol, StatusCode::BAD_REQUEST, "the request broke off, or is too long");
         };
-        let body = body.to_bytes();
-        let body = self.redactor.redact(&body).map_or(body, Bytes::from);
+        let asked = self.reel.request(body.to_bytes());
         let fits = |frame: &Frame| frame.exchange.protocol == protocol && frame.exchange.path == path;
         let frame = match wish {
-            Wish::Reply => {
-                let asked = Asked::new(body);
-                self.reel.play(fits, |_| &asked)
-            }
-            Wish::Free => self.reel.look_up(fits, &body),
+            Wish::Reply => self.reel.play(fits, |_| &asked),
+            Wish::Free => self.reel.look_up(fits, &asked),
         };
         match frame {
             Some(frame) => shown(frame),

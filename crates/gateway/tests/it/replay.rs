@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 use domain::{
     budget::Budget,
     ports::{
-        model::{Compared, Endpoint, Gateways, Message, Model, ModelFault, ModelReply, Part, Replayed, Role},
+        model::{
+            Access, Compared, Endpoint, Gateways, Message, Model, ModelFault, ModelReply, Part, ReplayRequest,
+            Replayed, Role,
+        },
         record::Exchange,
     },
 };
@@ -15,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     kept::Kept,
     proxy::{client, post},
-    stage::{ask, said},
+    stage::{ask, real_key, said},
 };
 
 type Told = Arc<Mutex<Vec<(u32, Compared)>>>;
@@ -23,9 +26,10 @@ type Told = Arc<Mutex<Vec<(u32, Compared)>>>;
 async fn replayed(kept: &Kept, record: Vec<Exchange>) -> (Replayed, Told) {
     let told = Told::default();
     let hears = Arc::clone(&told);
-    let key = kept.stage.access(Dialect::Anthropic, Budget::default()).key;
-    let comparing = Arc::new(move |call, compared| hears.lock().unwrap().push((call, compared)));
-    (kept.stage.gateway.replay(key, record, comparing).await.unwrap(), told)
+    let Access { key, credentials, redactor, .. } = kept.stage.access(Dialect::Anthropic, Budget::default());
+    let hearing = Arc::new(move |call, compared| hears.lock().unwrap().push((call, compared)));
+    let request = ReplayRequest { key, record, credentials, redactor, told: hearing };
+    (kept.stage.gateway.replay(request).await.unwrap(), told)
 }
 
 fn compared(told: &Told) -> Vec<Compared> {
@@ -176,4 +180,22 @@ async fn a_client_gets_what_it_got_and_is_told_where_it_parts() {
     while client().get(&url).send().await.is_ok() {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_secret_in_a_request_is_no_difference_and_is_not_told_as_one() {
+    let kept = Kept::of(json!([{"text": "hi"}])).await;
+    let access = kept.stage.access(Dialect::Anthropic, Budget::default());
+    let key = real_key(Dialect::Anthropic);
+    let asks = |more: &str| format!("It says {key} here. {more}");
+    let model = kept.stage.gateway.model(access.clone()).unwrap();
+    ask(model.as_ref(), &[said(&asks("Mend it."))]).await.unwrap();
+    let record = kept.record(access.key, 1).await;
+    let again = replayed(&kept, record.clone()).await;
+    ask(again.0.model.as_ref(), &[said(&asks("Mend it."))]).await.unwrap();
+    assert_eq!(compared(&again.1), [Compared::Identical]);
+    let other = replayed(&kept, record).await;
+    ask(other.0.model.as_ref(), &[said(&format!("Otherwise: {}", asks("Mend it.")))]).await.unwrap();
+    let told = compared(&other.1);
+    assert!(matches!(told[..], [Compared::Different { .. }]) && !format!("{told:?}").contains(key), "{told:?}");
 }
